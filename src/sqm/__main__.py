@@ -1,0 +1,5 @@
+"""`python -m sqm`."""
+
+from sqm.cli import main
+
+main()

@@ -1,0 +1,277 @@
+"""What a KPI is: the frozen form of one file in metrics/.
+
+A KPI keeps numerator, denominator and sample size apart; the value is always derived from them:
+
+    value = scale * numerator / denominator         (share, rate, mean, net_score)
+    value = numerator                               (count, sum, point_in_time, quantile)
+
+metrics/README.md explains every key once.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from sqm.windows import Window, parse_window
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Expression = Annotated[str, Field(min_length=1)]
+
+DAYS_PER_YEAR = 365
+
+
+class Definition(BaseModel):
+    """Anything read from a definition file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Direction(StrEnum):
+    HIGHER_IS_BETTER = "higher_is_better"
+    LOWER_IS_BETTER = "lower_is_better"
+
+
+class Unit(StrEnum):
+    """The base unit of a value; it ends the name of the Prometheus series."""
+
+    RATIO = "ratio"  # 0..1
+    PER_100 = "per_100"
+    PER_1000 = "per_1000"
+    PER_UNIT_YEAR = "per_unit_year"
+    SECONDS = "seconds"
+    SECONDS_PER_UNIT_YEAR = "seconds_per_unit_year"
+    RECORDS = "records"  # a number of records
+    SCORE = "score"  # points on the scale of a survey, NPS points
+    MONEY = "money"  # the project's currency
+
+
+class Status(StrEnum):
+    """The state of a KPI value; the order is that of growing concern."""
+
+    OK = "ok"
+    WATCH = "watch"  # beyond target, chance not excluded
+    WARNING = "warning"  # the whole interval is beyond the warning threshold
+    CRITICAL = "critical"  # the whole interval is beyond the critical threshold
+    INSUFFICIENT = "insufficient"  # fewer cases than min_sample
+    NO_DATA = "no_data"  # no value: nothing to divide by
+    NO_TARGET = "no_target"  # nothing was promised for this period
+
+
+class Text(Definition):
+    """A text in the languages of the people who read it; English is always there."""
+
+    en: str
+    zh: str = ""
+
+    def __call__(self, language: str) -> str:
+        return (self.zh or self.en) if language == "zh" else self.en
+
+
+class Target(Definition):
+    """What was promised from a date on, and when to warn; in the KPI's unit."""
+
+    since: date = Field(alias="from")
+    target: float
+    warning: float | None = None
+    critical: float | None = None
+
+
+class Alert(Definition):
+    """When people are told, and how loudly."""
+
+    window: str = "rolling_28d"
+    by: tuple[str, ...] = ()  # also judge each segment of this dimension (or these, combined)
+    hold_for: str = Field(alias="for", default="1h", pattern=r"^\d+[smhd]$")
+    severity: Literal["page", "ticket"] = "page"
+
+
+class Count(Definition):
+    """Records of a type, counted or summed where they fall in a period by their timestamp `at`."""
+
+    records: Name
+    at: Name
+    where: Expression | None = None
+    sum: Expression | None = None  # None: count the records
+
+
+class Related(Definition):
+    """Marks a record that has another one of the same type, with the same `same`, near in time.
+
+    `after`: the other's `event` lies later than this record's `after`, by `within_days` at most.
+    `before`: the other's `event` lies earlier than this record's `before`, by that much at most.
+    """
+
+    same: Name
+    event: Name
+    after: Name | None = None
+    before: Name | None = None
+    within_days: int = Field(gt=0, le=3660)
+    where: Expression | None = None  # which other records count
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Self:
+        if (self.after is None) == (self.before is None):
+            raise ValueError("give one of 'after' and 'before'")
+        return self
+
+
+class BaseKpi(Definition):
+    """The keys that every KPI has."""
+
+    name: Name
+    title: Text
+    description: Text
+    owner: str
+    runbook: str = ""
+    unit: Unit
+    direction: Direction
+    dimensions: tuple[str | tuple[str, ...], ...] = ()
+    windows: tuple[str, ...] = ("day", "week", "month", "rolling_28d")
+    targets: tuple[Target, ...] = ()
+    evidence: float = Field(default=0.95, gt=0.5, lt=1)
+    min_sample: int = Field(default=1, ge=1)
+    matures_after_days: int = Field(default=0, ge=0, le=3660)
+    alert: Alert | None = None
+    family: str = ""  # the sub-folder of metrics/ it was read from
+
+    @field_validator("windows")
+    @classmethod
+    def _known_windows(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            parse_window(name)
+        return names
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.alert is not None and self.alert.window not in self.windows:
+            raise ValueError(f"alert.window '{self.alert.window}' is not one of the KPI's windows")
+        if self.alert is not None and not self.targets:
+            raise ValueError("an alert needs 'targets' with a critical or warning threshold")
+        if self.alert is not None and self.alert.by and self.alert.by not in self.groupings:
+            raise ValueError(f"alert.by {list(self.alert.by)} is not one of the KPI's dimensions")
+        dates = [target.since for target in self.targets]
+        if dates != sorted(set(dates)):
+            raise ValueError("targets must be in order of 'from', one per date")
+        for target in self.targets:
+            steps = [s for s in (target.target, target.warning, target.critical) if s is not None]
+            worse = self.direction is Direction.LOWER_IS_BETTER
+            if steps != sorted(steps, reverse=not worse):
+                order = (
+                    "target <= warning <= critical" if worse else "target >= warning >= critical"
+                )
+                raise ValueError(f"thresholds from {target.since} must keep {order}")
+        return self
+
+    @property
+    def groupings(self) -> tuple[tuple[str, ...], ...]:
+        """The combinations of dimensions that are computed; the first, (), is the total."""
+        made = tuple((d,) if isinstance(d, str) else d for d in self.dimensions)
+        return ((), *dict.fromkeys(made))
+
+    @property
+    def series_name(self) -> str:
+        """Name of the Prometheus series of the value."""
+        return f"sqm_{self.name}_{self.unit.value}"
+
+    def parsed_windows(self) -> tuple[Window, ...]:
+        return tuple(parse_window(name) for name in self.windows)
+
+    def target_on(self, day: date) -> Target | None:
+        """What was promised on that day; None before the first target."""
+        valid = [target for target in self.targets if target.since <= day]
+        return valid[-1] if valid else None
+
+
+class _OverOneType(BaseKpi):
+    records: Name
+    at: Name
+    where: Expression | None = None
+    related: dict[Name, Related] = Field(default_factory=dict)
+
+
+class Share(_OverOneType):
+    """The share of the records that meet a condition."""
+
+    kind: Literal["share"]
+    numerator: Expression
+
+
+class Mean(_OverOneType):
+    """The mean of an expression over the records that have it."""
+
+    kind: Literal["mean"]
+    of: Expression
+
+
+class Quantile(_OverOneType):
+    """An exact quantile (linear interpolation) of an expression over the records that have it."""
+
+    kind: Literal["quantile"]
+    of: Expression
+    quantile: float = Field(gt=0, lt=1)
+
+
+class CountKpi(_OverOneType):
+    """How many records fall in the period."""
+
+    kind: Literal["count"]
+
+
+class Sum(_OverOneType):
+    """The sum of an expression over the records in the period."""
+
+    kind: Literal["sum"]
+    of: Expression
+
+
+class NetScore(_OverOneType):
+    """100 * (share of promoters - share of detractors); the others stay in the denominator."""
+
+    kind: Literal["net_score"]
+    promoter: Expression
+    detractor: Expression
+
+
+class PointInTime(BaseKpi):
+    """How many records are open when the period ends: begun before it, not ended before it."""
+
+    kind: Literal["point_in_time"]
+    records: Name
+    since: Name = Field(alias="from")
+    until: Name
+    where: Expression | None = None
+
+
+class Rate(BaseKpi):
+    """Events per exposure, over two record types.
+
+    `per` scales the value (1000: per thousand). `annualize` is the number of exposure rows that
+    make up a year of one unit: 12 where the denominator has a row per month, 365 with one per day.
+    """
+
+    kind: Literal["rate"]
+    numerator: Count
+    denominator: Count
+    per: int = Field(default=1, gt=0)
+    annualize: Literal[1, 12, 365] = 1
+
+    @property
+    def scale(self) -> float:
+        return float(self.per * self.annualize)
+
+
+Kpi = Share | Mean | Quantile | CountKpi | Sum | NetScore | PointInTime | Rate
+KINDS: dict[str, type[BaseKpi]] = {
+    "share": Share,
+    "rate": Rate,
+    "mean": Mean,
+    "quantile": Quantile,
+    "count": CountKpi,
+    "sum": Sum,
+    "net_score": NetScore,
+    "point_in_time": PointInTime,
+}

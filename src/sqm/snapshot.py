@@ -1,0 +1,167 @@
+"""Snapshots: what is published, for readers that never touch the warehouse.
+
+`<state>/published/current.json` names the Parquet file with the KPI values and carries all the
+rest: KPI definitions, sources, validation. It is replaced atomically and each revision has a file
+name of its own, so a reader sees one revision or the next, never a mixture.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from sqm.errors import PublishError
+from sqm.kpi import Definition, Kpi
+
+if TYPE_CHECKING:
+    import polars as pl
+
+KEEP = 5  # revisions kept for readers that opened one just before a switch
+SEPARATOR = "\x1f"  # between the values of a segment of combined dimensions
+
+# One row per KPI, window, period and segment.
+COLUMNS = {
+    "kpi": "VARCHAR",
+    "window": "VARCHAR",
+    "period_start": "DATE",  # local day, inclusive
+    "period_end": "DATE",  # local day, exclusive
+    "by": "VARCHAR",  # '' for the total, else the dimensions joined with ','
+    "segment": "VARCHAR",  # '' for the total, else their values joined with SEPARATOR
+    "numerator": "DOUBLE",
+    "denominator": "DOUBLE",
+    "value": "DOUBLE",  # null: see reason
+    "low": "DOUBLE",  # interval at the KPI's evidence; null where the kind has none
+    "high": "DOUBLE",
+    "sample_size": "BIGINT",
+    "status": "VARCHAR",
+    "is_final": "BOOLEAN",  # the period is over and its cohort has matured
+    "reason": "VARCHAR",  # why there is no value, '' otherwise
+    "target": "DOUBLE",  # those valid when the period began its last day
+    "warning": "DOUBLE",
+    "critical": "DOUBLE",
+}
+
+
+class SourceFacts(Definition):
+    """What one source brought in this run; rows."""
+
+    name: str
+    records: str
+    pulled: int
+    accepted: int
+    quarantined: int
+    seconds: float
+    last_record_at: datetime | None = None  # newest timestamp in it, UTC
+    expected_every_hours: float | None = None
+
+
+class RuleFacts(Definition):
+    """How one rule of a suite fared in this run."""
+
+    records: str
+    rule: str
+    severity: str
+    passed: bool
+    checked: int  # rows
+    broken: int  # rows; 1 for a broken rule about the table
+    observed: str = ""
+
+
+class Manifest(Definition):
+    """current.json: the published revision."""
+
+    revision: int
+    values: str  # file name beside current.json
+    run_id: str
+    as_of: datetime  # UTC
+    started_at: datetime
+    published_at: datetime
+    project: str
+    note: str
+    timezone: str
+    language: str
+    currency: str
+    links: dict[str, str]
+    kpis: tuple[Annotated[Kpi, Field(discriminator="kind")], ...]
+    sources: tuple[SourceFacts, ...]
+    rules: tuple[RuleFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One published revision, read whole."""
+
+    manifest: Manifest
+    values: pl.DataFrame  # the columns of COLUMNS
+
+    def kpi(self, name: str) -> Kpi | None:
+        return next((kpi for kpi in self.manifest.kpis if kpi.name == name), None)
+
+
+def published_dir(state: Path) -> Path:
+    return state / "published"
+
+
+def write_snapshot(state: Path, manifest: Manifest, values: pl.DataFrame) -> Path:
+    """Make `values` the current revision; `manifest.values` must be a new file name."""
+    folder = published_dir(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / manifest.values
+    if target.exists():
+        raise PublishError(f"{target} exists already; a revision is never overwritten")
+    values.write_parquet(target)
+    _replace(folder / "current.json", manifest.model_dump_json(indent=1, by_alias=True))
+    for old in sorted(folder.glob("values-*.parquet"))[:-KEEP]:
+        old.unlink()
+    return target
+
+
+def next_revision(state: Path) -> int:
+    """One more than the newest revision ever written, whether or not it became current."""
+    numbers = [
+        int(p.stem.removeprefix("values-")) for p in published_dir(state).glob("values-*.parquet")
+    ]
+    return max(numbers, default=0) + 1
+
+
+def read_manifest(state: Path) -> Manifest:
+    """The current manifest; raises PublishError when nothing is published or it is damaged."""
+    path = published_dir(state) / "current.json"
+    try:
+        return TypeAdapter(Manifest).validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise PublishError(f"{path}: nothing is published yet; run 'sqm run' first") from error
+    except ValidationError as error:
+        raise PublishError(
+            f"{path}: written by another release or damaged; run 'sqm run'"
+        ) from error
+
+
+def read_snapshot(state: Path) -> Snapshot:
+    """The current revision; raises PublishError when nothing is published."""
+    import polars as pl
+
+    manifest = read_manifest(state)
+    path = published_dir(state) / manifest.values
+    try:
+        return Snapshot(manifest, pl.read_parquet(path.read_bytes()))
+    except FileNotFoundError:
+        # a slow reader: KEEP newer revisions have been published since the manifest was read
+        manifest = read_manifest(state)
+        return Snapshot(
+            manifest, pl.read_parquet((published_dir(state) / manifest.values).read_bytes())
+        )
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

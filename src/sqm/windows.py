@@ -1,0 +1,97 @@
+"""Windows: the periods over which a KPI is computed.
+
+A period is half-open, `[start, end)`, and made of whole local days of the project's time zone;
+a day has 23, 24 or 25 hours. Rolling windows end with every day and cover the days before its end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+
+
+class Unit(StrEnum):
+    """The calendar unit a window is made of; weeks are ISO weeks, from Monday."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    QUARTER = "quarter"
+    YEAR = "year"
+
+
+_ROLLING = re.compile(r"rolling_([1-9]\d{0,3})([dm])")
+_MONTHS_IN = {Unit.MONTH: 1, Unit.QUARTER: 3, Unit.YEAR: 12}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A calendar unit, or a rolling number of days or months."""
+
+    name: str
+    unit: Unit
+    length: int = 1
+    is_rolling: bool = False
+
+    def start_of(self, day: date) -> date:
+        """First day of the calendar period that holds `day`; a rolling period: that ends with it."""
+        if self.is_rolling:
+            return self.rolling_start(day + timedelta(days=1))
+        if self.unit is Unit.DAY:
+            return day
+        if self.unit is Unit.WEEK:
+            return day - timedelta(days=day.weekday())
+        months = _MONTHS_IN[self.unit]
+        return date(day.year, (day.month - 1) // months * months + 1, 1)
+
+    def end_of(self, day: date) -> date:
+        """Day after the last one of the period that holds `day`, or that ends with it if rolling."""
+        if self.is_rolling or self.unit is Unit.DAY:
+            return day + timedelta(days=1)
+        start = self.start_of(day)
+        if self.unit is Unit.WEEK:
+            return start + timedelta(days=7)
+        return add_months(start, _MONTHS_IN[self.unit])
+
+    def rolling_start(self, end: date) -> date:
+        """First day of the rolling period that ends before `end`."""
+        if self.unit is Unit.DAY:
+            return end - timedelta(days=self.length)
+        return add_months(end, -self.length)
+
+    def latest_complete(self, today: date) -> tuple[date, date]:
+        """Start and end of the last period that is over when `today` begins."""
+        last = self.start_of(today) if not self.is_rolling else today
+        yesterday = last - timedelta(days=1)
+        return self.start_of(yesterday), self.end_of(yesterday)
+
+
+def add_months(day: date, months: int) -> date:
+    """The same day `months` later; the last day of the month where that day does not exist."""
+    index = day.year * 12 + day.month - 1 + months
+    first = date(index // 12, index % 12 + 1, 1)
+    following = date((index + 1) // 12, (index + 1) % 12 + 1, 1)
+    return min(first + timedelta(days=day.day - 1), following - timedelta(days=1))
+
+
+def parse_window(name: str) -> Window:
+    """The window of that name.
+
+    Raises ValueError when the name is neither a calendar unit nor `rolling_<n>d` or `rolling_<n>m`.
+    """
+    if name in set(Unit):
+        return Window(name, Unit(name))
+    match = _ROLLING.fullmatch(name)
+    if match is None:
+        raise ValueError(f"unknown window '{name}'")
+    unit = Unit.DAY if match[2] == "d" else Unit.MONTH
+    return Window(name, unit, int(match[1]), is_rolling=True)
+
+
+def parse_month(text: str) -> date:
+    """First day of a month written `2026-10`; raises ValueError for anything else."""
+    if re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text) is None:
+        raise ValueError(f"'{text}' is not a month")
+    return date(int(text[:4]), int(text[5:]), 1)
