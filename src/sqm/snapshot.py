@@ -41,7 +41,7 @@ COLUMNS = {
     "status": "VARCHAR",
     "is_final": "BOOLEAN",  # the period is over and its cohort has matured
     "reason": "VARCHAR",  # why there is no value, '' otherwise
-    "target": "DOUBLE",  # those valid when the period began its last day
+    "target": "DOUBLE",  # those valid on the last day of the period
     "warning": "DOUBLE",
     "critical": "DOUBLE",
 }

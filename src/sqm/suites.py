@@ -21,7 +21,7 @@ from sqm.kpi import Definition, Name
 class Severity(StrEnum):
     """What a broken rule leads to.
 
-    critical, about rows: the rows go to quarantine. critical, about the table: nothing is published.
+    critical, about rows: they go to quarantine. critical, about the table: nothing is published.
     warning: counted, shown and published. info: recorded.
     """
 
@@ -54,7 +54,7 @@ class Suite(Definition):
 
 @cache
 def vocabulary() -> dict[str, dict[str, Any]]:
-    """Expectation types known to Great Expectations: whether about rows, arguments, required ones."""
+    """Expectation types of Great Expectations: whether about rows, their arguments."""
     text = (files("sqm") / "vocabulary.json").read_text(encoding="utf-8")
     loaded: dict[str, dict[str, Any]] = json.loads(text)
     return loaded

@@ -36,7 +36,7 @@ class Window:
     is_rolling: bool = False
 
     def start_of(self, day: date) -> date:
-        """First day of the calendar period that holds `day`; a rolling period: that ends with it."""
+        """First day of the period that holds `day`, or that ends with it if rolling."""
         if self.is_rolling:
             return self.rolling_start(day + timedelta(days=1))
         if self.unit is Unit.DAY:
@@ -47,7 +47,7 @@ class Window:
         return date(day.year, (day.month - 1) // months * months + 1, 1)
 
     def end_of(self, day: date) -> date:
-        """Day after the last one of the period that holds `day`, or that ends with it if rolling."""
+        """Day after the period that holds `day`, or that ends with it if rolling."""
         if self.is_rolling or self.unit is Unit.DAY:
             return day + timedelta(days=1)
         start = self.start_of(day)
