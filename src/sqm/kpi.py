@@ -49,6 +49,9 @@ class Unit(StrEnum):
     MONEY = "money"  # the project's currency
 
 
+DURATIONS = (Unit.SECONDS, Unit.SECONDS_PER_UNIT_YEAR)
+
+
 class Status(StrEnum):
     """The state of a KPI value; the order is that of growing concern."""
 
