@@ -342,7 +342,8 @@ def _dense_sql(scan: Scan) -> str:
     columns = [f"coalesce(d.{name}, 0) as {name}" for name in scan.measures.values()]
     columns += [f"coalesce(d.{name}, []) as {name}" for name in scan.lists.values()]
     columns += [
-        f"sum(coalesce(d.{name}, 0)) over (partition by level, segment order by day) as running_{name}"
+        f"sum(coalesce(d.{name}, 0)) over (partition by level, segment order by day)"
+        f" as running_{name}"
         for name in sorted(scan.running)
     ]
     return _lines(
@@ -351,7 +352,8 @@ def _dense_sql(scan: Scan) -> str:
         "  select cast(unnest(generate_series(min(day), cast($today as date), interval 1 day))"
         " as date) as day",
         f"  from {day_rows}\n)",
-        f"cross join (select '' as level, '' as segment union select level, segment from {day_rows})",
+        "cross join (",
+        f"  select '' as level, '' as segment union select level, segment from {day_rows}\n)",
         f"left join {day_rows} as d using (day, level, segment)",
     )
 

@@ -48,13 +48,14 @@ COLUMNS = {
 
 
 class SourceFacts(Definition):
-    """What one source brought in this run; rows."""
+    """What one source brought in this run; rows. pulled = accepted + quarantined + left_out."""
 
     name: str
     records: str
     pulled: int
     accepted: int
     quarantined: int
+    left_out: int = 0  # older rows of an update log, and rows not wanted by `where`
     seconds: float
     last_record_at: datetime | None = None  # newest timestamp in it, UTC
     expected_every_hours: float | None = None
@@ -78,6 +79,7 @@ class Manifest(Definition):
     revision: int
     values: str  # file name beside current.json
     run_id: str
+    release: str = ""  # of sqm
     as_of: datetime  # UTC
     started_at: datetime
     published_at: datetime
