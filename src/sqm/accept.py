@@ -45,7 +45,7 @@ def accept_records(
 ) -> None:
     """Move broken rows to quarantine and the others into the record table, in one transaction.
 
-    `broken` gives, for each critical rule about rows, the query for the `_row` of those that break it.
+    `broken` gives, for each critical rule about rows, the query for the `_row` of its breakers.
     """
     table, incoming = quote(record_type.name), quote(f"incoming_{record_type.name}")
     found = [

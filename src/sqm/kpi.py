@@ -180,6 +180,13 @@ class BaseKpi(Definition):
         """Name of the Prometheus series of the value."""
         return f"sqm_{self.name}_{self.unit.value}"
 
+    @property
+    def main_window(self) -> str:
+        """The window by which the KPI is judged where only one is shown."""
+        if self.alert is not None:
+            return self.alert.window
+        return "rolling_28d" if "rolling_28d" in self.windows else self.windows[-1]
+
     def parsed_windows(self) -> tuple[Window, ...]:
         return tuple(parse_window(name) for name in self.windows)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Say = Callable[[str], None]
+Clock = Callable[[], datetime]
 HASH_KEY_VARIABLE = "SQM_HASH_KEY"
 
 
@@ -55,9 +56,9 @@ class Published:
     values: int  # rows
 
 
-def refresh(project: Project, now: datetime, as_of: datetime | None, say: Say) -> Published:
+def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) -> Published:
     """Bring every KPI up to date and publish them; `say` gets a line after each step."""
-    run = begin_run(project, now, as_of)
+    run = begin_run(project, clock(), as_of)
     try:
         for name in project.settings.sources:
             say(describe_pull(pull_source(project, run, name)))
@@ -66,11 +67,11 @@ def refresh(project: Project, now: datetime, as_of: datetime | None, say: Say) -
             say(line)
         values = compute(project, run)
         say(f"computed {len(project.kpis)} KPIs, {values.height:,} values")
-        published = publish(project, run, values, rules)
+        published = publish(project, run, values, rules, clock())
     except SqmError as error:
-        end_run(project, run, "failed", str(error))
+        end_run(project, run, clock(), "failed", str(error))
         raise
-    end_run(project, run, "published", "")
+    end_run(project, run, clock(), "published")
     say(f"published revision {published.manifest.revision}")
     return published
 
@@ -143,7 +144,11 @@ def compute(project: Project, run: Run) -> pl.DataFrame:
 
 
 def publish(
-    project: Project, run: Run, values: pl.DataFrame, rules: tuple[RuleFacts, ...]
+    project: Project,
+    run: Run,
+    values: pl.DataFrame,
+    rules: tuple[RuleFacts, ...],
+    now: datetime,
 ) -> Published:
     """Keep the values in the warehouse and make them the current snapshot."""
     settings = project.settings
@@ -163,7 +168,7 @@ def publish(
         release=__version__,
         as_of=run.as_of.astimezone(UTC),
         started_at=run.started_at.astimezone(UTC),
-        published_at=datetime.now(UTC),
+        published_at=now.astimezone(UTC),
         project=settings.project,
         note=settings.note,
         timezone=settings.timezone,
@@ -178,12 +183,12 @@ def publish(
     return Published(run, manifest, values.height)
 
 
-def end_run(project: Project, run: Run, state: str, detail: str) -> None:
+def end_run(project: Project, run: Run, now: datetime, state: str, detail: str = "") -> None:
     """Note how a run ended: published or failed."""
     with open_warehouse(project) as connection:
         connection.execute(
             "update sqm.runs set finished_at = ?, state = ?, detail = ? where run_id = ?",
-            [_naive(datetime.now(UTC)), state, detail, run.run_id],
+            [_naive(now), state, detail, run.run_id],
         )
 
 

@@ -57,6 +57,15 @@ def load_project(root: Path) -> Project:
     return Project(root, settings, record_types, kpis, suites)
 
 
+def load_settings(root: Path) -> Settings:
+    """sqm.yaml alone; raises DefinitionError with every mistake in it."""
+    faults: list[Fault] = []
+    settings = _load_settings(root, dict(BUILT_IN), faults)
+    if settings is None:
+        raise DefinitionError(faults)
+    return settings
+
+
 def _load_settings(
     root: Path, record_types: dict[str, RecordType], faults: list[Fault]
 ) -> Settings | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -158,6 +159,17 @@ def read_snapshot(state: Path) -> Snapshot:
         return Snapshot(
             manifest, pl.read_parquet((published_dir(state) / manifest.values).read_bytes())
         )
+
+
+def latest_values(snapshot: Snapshot) -> pl.DataFrame:
+    """For each KPI, window and segment: the row of the latest period that is over."""
+    import polars as pl
+
+    zone = ZoneInfo(snapshot.manifest.timezone)
+    today = snapshot.manifest.as_of.astimezone(zone).date()
+    over = snapshot.values.filter(pl.col("period_end") <= today)
+    newest = over.group_by("kpi", "window").agg(pl.col("period_end").max())
+    return over.join(newest, on=["kpi", "window", "period_end"], how="semi")
 
 
 def _replace(path: Path, text: str) -> None:
