@@ -12,12 +12,14 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqm import __version__
 from sqm.accept import accept_records, gather_records, source_facts
-from sqm.compute import compute_values
+from sqm.compute import compute_values, local_date
 from sqm.errors import SqmError
+from sqm.kpi import Status
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
@@ -25,10 +27,13 @@ from sqm.snapshot import (
     COLUMNS,
     Manifest,
     RuleFacts,
+    latest_values,
     next_revision,
+    read_snapshot,
     write_snapshot,
 )
 from sqm.warehouse import open_warehouse
+from sqm.windows import add_months, parse_month
 
 if TYPE_CHECKING:
     import polars as pl
@@ -190,6 +195,52 @@ def end_run(project: Project, run: Run, now: datetime, state: str, detail: str =
             "update sqm.runs set finished_at = ?, state = ?, detail = ? where run_id = ?",
             [_naive(now), state, detail, run.run_id],
         )
+
+
+def write_review(project: Project, month: str | None, language: str, now: datetime) -> Path:
+    """Write the review of a month (`2026-10`; last month unless given) from the snapshot.
+
+    Raises ValueError when `month` is not a month, PublishError when nothing is published.
+    """
+    from sqm.review import render_review  # templates are loaded when first needed
+
+    today = local_date(now, project.settings.timezone)
+    first = parse_month(month) if month else add_months(today.replace(day=1), -1)
+    snapshot = read_snapshot(project.state)
+    suffix = "" if language == "en" else f".{language}"
+    path = reviews_dir(project) / f"{first:%Y-%m}{suffix}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_review(snapshot, first, language), encoding="utf-8")
+    return path
+
+
+def reviews_dir(project: Project) -> Path:
+    return project.state / "reviews"
+
+
+def scorecard(project: Project) -> list[dict[str, object]]:
+    """The published totals of each KPI at its latest complete period, worst first."""
+    snapshot = read_snapshot(project.state)
+    order = list(Status)
+    main = {kpi.name: kpi.main_window for kpi in project.kpis}
+    found = [
+        {
+            "KPI": row["kpi"],
+            "window": row["window"],
+            "to": row["period_end"].isoformat(),
+            "status": row["status"],
+            "value": row["value"],
+            "low": row["low"],
+            "high": row["high"],
+            "target": row["target"],
+            "sample size": row["sample_size"],
+        }
+        for row in latest_values(snapshot).iter_rows(named=True)
+        if row["by"] == "" and row["window"] == main.get(row["kpi"])
+    ]
+    return sorted(
+        found, key=lambda row: (-order.index(Status(str(row["status"]))), str(row["KPI"]))
+    )
 
 
 def describe_pull(pulled: Pulled) -> str:
