@@ -32,6 +32,7 @@ SURVEYED_SHARE_OF_TICKETS = 0.12
 ANSWERING_SHARE = 0.36
 GOOD_SHARES = (0.02, 0.025, 0.075, 0.34, 0.54)  # csat 1..5
 BAD_SHARES = (0.17, 0.14, 0.14, 0.25, 0.30)
+RECOMMEND = (1, 3, 5, 7, 9)  # about this many points of ten, by csat
 
 
 def make_complaints(
@@ -113,9 +114,8 @@ def make_surveys(
     answered = sent + lognormal(rng, 9 * HOUR, 1.1, size).clip(60, 20 * DAY).astype(np.int64)
     has_answered = (rng.random(size) < ANSWERING_SHARE) & (answered <= span.now)
     csat = _satisfaction(rng, asked["is_good"].to_numpy().astype(bool))
-    nps = np.clip(
-        2 * csat - 1 + rng.choice((-2, -1, 0, 1), size, p=(0.12, 0.25, 0.32, 0.31)), 0, 10
-    )
+    recommend = np.array(RECOMMEND)[csat - 1]
+    nps = recommend + rng.choice((-1, 0, 1), size, p=(0.06, 0.50, 0.44))
     ces = np.clip(csat + rng.integers(0, 3, size), 1, 7)
     answer = pl.Series(has_answered)
     return (

@@ -38,7 +38,7 @@ from sqm.demo.operation import (
     weekday_of,
 )
 
-JOBS_PER_DAY = 218  # beside the repairs asked for by tickets and the repeated ones
+JOBS_PER_DAY = 245  # beside the repairs asked for by tickets and the repeated ones
 JOB_TYPES = ("repair", "installation", "maintenance", "survey")
 REPAIR = 0
 TYPE_SHARES = (0.36, 0.34, 0.20, 0.10)

@@ -43,7 +43,7 @@ SEVERITIES = ("critical", "major", "minor")
 SEVERITY_SHARES = (0.04, 0.26, 0.70)
 # rows: kind, columns: severity
 MEDIAN_HOURS = np.array([[2.0, 4.2, 5.5], [12, 16, 20], [120, 288, 1300]], dtype=float)
-LIMIT_HOURS = np.array([[12, 24, 36], [72, 72, 72], [336, 720, 4320]], dtype=float)
+LIMIT_HOURS = np.array([[10, 24, 32], [72, 72, 72], [336, 720, 4320]], dtype=float)
 SPREAD = np.array([0.96, 0.65, 0.5])
 CATEGORIES = (
     ("no_service", "slow_service", "intermittent", "telephony", "television"),
