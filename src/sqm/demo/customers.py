@@ -42,9 +42,7 @@ def make_complaints(
     due_jobs = jobs.filter((pl.col("due_at") <= span.now) & (pl.col("status") != "cancelled"))
     due = due_jobs["due_at"].to_numpy()
     is_late = _late(due_jobs)
-    is_hit = (due_jobs["region"] == "Coast").to_numpy() & (
-        incidents.missed_appointments.covers(due) == 1
-    )
+    is_hit = (due_jobs["region"] == "Coast").to_numpy() & incidents.missed_appointments.covers(due)
     if_late = np.where(is_hit, COMPLAINT_PER_LATE_JOB_AT_COAST, COMPLAINT_PER_LATE_JOB)
     chance = rng.random(len(due))
     is_about_lateness = is_late & (chance < if_late)

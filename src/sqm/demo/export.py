@@ -13,7 +13,7 @@ import polars as pl
 from sqm.demo.customers import make_complaints, make_surveys
 from sqm.demo.dirt import insert_broken_line, soil
 from sqm.demo.field_work import make_jobs
-from sqm.demo.files import FILES, ExportedFile, Frames
+from sqm.demo.files import FILES, ExportedFile
 from sqm.demo.incidents import Incident, Incidents, plan_incidents
 from sqm.demo.operation import COMPANY, NEVER, Span, make_span, wall_time
 from sqm.demo.supply import (
@@ -64,7 +64,7 @@ def write_demo_data(folder: Path, now: datetime, seed: int = 7, months: int = 16
     return folder
 
 
-def _make_frames(span: Span, incidents: Incidents, seed: int) -> Frames:
+def _make_frames(span: Span, incidents: Incidents, seed: int) -> dict[str, pl.DataFrame]:
     """The records of each type, keyed by record type; tickets as their update log."""
     # a stream per record type: a change to one leaves the others as they are
     trouble_rng, jobs_rng, *others = (np.random.default_rng([seed, n]) for n in range(10))

@@ -46,6 +46,7 @@ LEAD_DAYS = np.array([1, 4, 8, 3])
 LEAD_SPREAD = np.array([3, 7, 9, 5])
 LABOUR_MINUTES = np.array([52.0, 88.0, 40.0, 30.0])
 REPAIR_CAUSES = ("drop_cable", "splice", "router", "power", "configuration", "no_fault_found", "")
+NO_CAUSE = len(REPAIR_CAUSES) - 1
 CAUSE_SHARES = (0.27, 0.19, 0.22, 0.10, 0.13, 0.06, 0.03)
 VISIT_SHARE = 0.30  # of incident tickets that need a visit
 # how teams differ, in points of on-time; they even out within a region
@@ -73,7 +74,11 @@ def make_jobs(
     while len(batch) > 0 and len(batches) < 4:
         batch = _carry_out_again(rng, batch, incidents)
         batches.append(batch)
-    jobs = pl.concat(batches).filter(pl.col("created_at") <= span.now).sort("created_at")
+    jobs = (
+        pl.concat(batches)
+        .filter(pl.col("created_at") <= span.now)
+        .sort("created_at", maintain_order=True)
+    )
     return _as_seen_now(jobs, span)
 
 
@@ -102,11 +107,8 @@ def _carry_out(
 ) -> pl.DataFrame:
     """What becomes of those orders in the end, whether before now or after it."""
     size = len(asked)
-    day = _working_day(
-        rng,
-        midnight_of(asked.at)
-        + DAY * (LEAD_DAYS + rng.integers(0, LEAD_SPREAD + 1, (size, 4)))[np.arange(size), kind],
-    )
+    lead = LEAD_DAYS[kind] + (rng.random(size) * (LEAD_SPREAD[kind] + 1)).astype(np.int64)
+    day = _working_day(rng, midnight_of(asked.at) + DAY * lead)
     window_start = day + HOUR * (8 + 2 * rng.integers(0, 5, size))
     width = np.where(day >= incidents.two_hour_windows.starts, 2 * HOUR, 4 * HOUR)
     window_end = window_start + width
@@ -115,9 +117,8 @@ def _carry_out(
     labour = lognormal(rng, LABOUR_MINUTES[kind], 0.4, size).clip(10, 420)
     arrived, completed = _work_times(rng, window_start, width, due, labour, is_on_time)
     visits = 1 + (rng.random(size) < np.where(is_on_time, 0.06, 0.35))
-    causes = np.where(
-        kind == REPAIR, rng.choice(len(REPAIR_CAUSES), size, p=CAUSE_SHARES), len(REPAIR_CAUSES) - 1
-    )
+    causes = rng.choice(len(REPAIR_CAUSES), size, p=CAUSE_SHARES)
+    causes[kind != REPAIR] = NO_CAUSE
     return pl.DataFrame(
         {
             "kind": kind,
@@ -172,13 +173,13 @@ def _working_day(rng: np.random.Generator, day: Ints) -> Ints:
 
 def _on_time_probability(region: Ints, team: Ints, due: Ints, incidents: Incidents) -> Floats:
     usual = np.where(incidents.two_hour_windows.covers(due), ON_TIME, ON_TIME_BEFORE_SHORT_WINDOWS)
-    is_hit = (region == COAST) & (incidents.contractor_change.covers(due) == 1)
+    is_hit = (region == COAST) & incidents.contractor_change.covers(due)
     chance: Floats = np.where(is_hit, ON_TIME_AT_COAST, usual) + TEAM_ON_TIME[team]
     return chance
 
 
 def _repeat_probability(team: Ints, completed: Ints, incidents: Incidents) -> Floats:
-    is_hit = (team == FAILING_TEAM) & (incidents.failing_repairs.covers(completed) == 1)
+    is_hit = (team == FAILING_TEAM) & incidents.failing_repairs.covers(completed)
     return np.where(is_hit, REPEAT_OF_FAILING_TEAM, REPEAT)
 
 
@@ -204,6 +205,8 @@ def _work_times(
     same_arrival = window_start + ((0.4 + 0.8 * part) * width).astype(np.int64)
     same_end = due + rng.integers(5, 180, size) * MINUTE
     later_day = midnight_of(due) + DAY * np.minimum(rng.geometric(0.55, size), 6)
+    waits_for_parts = rng.random(size) < 0.06
+    later_day += DAY * np.where(waits_for_parts, rng.integers(8, 36, size), 0)
     later_day += np.where(weekday_of(later_day) == 6, DAY, 0)
     later_arrival = later_day + 8 * HOUR + (9 * HOUR * part).astype(np.int64)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from sqm.demo.operation import DAY, HOUR, MINUTE, NEVER, REGIONS, TEAMS, Ints
+from sqm.demo.operation import DAY, HOUR, MINUTE, NEVER, REGIONS, TEAMS, Bools, Ints
 
 ON_TIME_BEFORE_SHORT_WINDOWS = 0.948
 ON_TIME = 0.960
@@ -41,9 +41,9 @@ class Incident:
     after: float
     note: str
 
-    def covers(self, at: Ints) -> Ints:
-        """1 where the time lies in the incident, else 0."""
-        return ((at >= self.starts) & (at < self.ends)).astype(int)
+    def covers(self, at: Ints) -> Bools:
+        """Whether each time lies in the incident."""
+        return (at >= self.starts) & (at < self.ends)
 
 
 @dataclass(frozen=True, slots=True)

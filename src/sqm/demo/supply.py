@@ -27,7 +27,7 @@ from sqm.demo.operation import (
 )
 
 ORDER_LINES_PER_DAY = 36
-FIXES_PER_DAY = 5
+FIXES_PER_DAY = 8
 AUDITS_PER_DAY = 9
 AUDIT_KINDS = ("installation", "process", "safety")
 CONFORMING_ITEMS = np.array([0.9975, 0.996, 0.9985])
@@ -100,7 +100,7 @@ def make_fixes(rng: np.random.Generator, span: Span) -> pl.DataFrame:
     demands = make_demands(rng, span, FIXES_PER_DAY, OFFICE_WEEK)
     size = len(demands)
     found = demands.at + lognormal(rng, 18 * DAY, 0.9, size).astype(np.int64)
-    found = np.where(rng.random(size) < 0.016, until_now(found, span), NEVER)
+    found = np.where(rng.random(size) < 0.02, until_now(found, span), NEVER)
     return pl.DataFrame(
         {
             "region": names(REGIONS, demands.region),

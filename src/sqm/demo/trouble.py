@@ -117,7 +117,7 @@ def make_outages(rng: np.random.Generator, span: Span, incidents: Incidents) -> 
     ]
     if span.start <= incidents.fibre_cut.starts:
         parts.append(_outage_of_fibre_cut(parts[0], incidents.fibre_cut))
-    outages = pl.concat(parts).sort("started_at")
+    outages = pl.concat(parts).sort("started_at", maintain_order=True)
     ended = pl.when(pl.col("ended_at") <= span.now).then(pl.col("ended_at"))
     return outages.with_columns(
         pl.format("OUT-{}", 40_001 + pl.int_range(pl.len())).alias("outage_id"),
