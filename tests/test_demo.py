@@ -163,7 +163,7 @@ IS_BAD = {
     ("jobs", "labour_minutes_not_negative"): "labour_minutes < 0",
     ("tickets", "unreadable opened_at"): "opened_at is null",
     ("tickets", "resolved_not_before_opened"): "resolved_at < opened_at",
-    ("ticket_events", "unreadable at"): '"at" is null',
+    ("ticket_events", "unreadable changed_at"): "changed_at is null",
     ("ticket_events", "belongs_to_a_ticket"): "ticket_id is null",
     ("complaints", "unreadable received_at"): "received_at is null",
     ("complaints", "resolved_not_before_received"): "resolved_at < received_at",
@@ -283,7 +283,7 @@ def test_ticket_history_agrees_with_the_tickets(records: duckdb.DuckDBPyConnecti
         with last_status as (
             select ticket_id, arg_max(to_value, event_id) as status
             from ticket_events
-            where field = 'status' and "at" is not null
+            where field = 'status' and changed_at is not null
             group by ticket_id
         )
         select count(*)

@@ -37,8 +37,18 @@ _FORBIDDEN = (
     (exp.Star, "'*'", "name a column"),
     (exp.Parameter, "a parameter", "write the value"),
     (exp.Placeholder, "a parameter", "write the value"),
-    (exp.DDL, "a statement", "use an expression"),
-    (exp.Command, "a statement", "use an expression"),
+)
+
+
+# What an expression is made of; anything else, such as `attach` or `copy`, is a statement.
+_PARTS = (
+    exp.Condition,
+    exp.DataType,
+    exp.DataTypeParam,
+    exp.Identifier,
+    exp.Interval,
+    exp.Tuple,
+    exp.Var,
 )
 
 
@@ -58,6 +68,8 @@ def check_expression(text: str, columns: Collection[str] | None) -> list[Problem
     for kind, what, remedy in _FORBIDDEN:
         if tree.find(kind):
             return [Problem(f"{what} is not allowed in '{text}'", remedy)]
+    if not all(isinstance(node, _PARTS) for node in tree.walk()):
+        return [Problem(f"a statement is not allowed in '{text}'", "use an expression")]
     problems = [
         Problem(f"unknown column '{name}' in '{text}'", nearest(name, columns))
         for name in _column_names(tree)

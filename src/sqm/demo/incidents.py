@@ -96,7 +96,7 @@ def plan_incidents(now: int) -> Incidents:
         ),
         fibre_cut=Incident(
             name="fibre_cut",
-            kpi="time_to_restore",
+            kpi="time_to_restore_median",
             dimension="region",
             segment="Valley",
             starts=cut_at,

@@ -179,7 +179,7 @@ def make_improvement_actions(span: Span, incidents: Incidents) -> pl.DataFrame:
          today - 140 * DAY, today - 90 * DAY, None, -1.0),
         (f"Splicing training for {team}", "first_time_fix_rate", "Hills", "field-service",
          "done", trained - 8 * DAY, trained + 5 * DAY, trained, 0.19),
-        ("Second fibre route for the Valley ring", "outage_minutes_per_line", "Valley",
+        ("Second fibre route for the Valley ring", "outage_downtime", "Valley",
          "network", "open", today - 40 * DAY, today + 120 * DAY, None, -5.0),
         ("Call back within one day", "complaint_resolution_timeliness", "", "customer-care",
          "open", today - 30 * DAY, today - 4 * DAY, None, 0.03),
