@@ -42,6 +42,7 @@ _FORBIDDEN = (
 
 # What an expression is made of; anything else, such as `attach` or `copy`, is a statement.
 _PARTS = (
+    exp.AtTimeZone,
     exp.Condition,
     exp.DataType,
     exp.DataTypeParam,
