@@ -12,7 +12,10 @@ import render_vocabulary
 
 def faults_of(*rules):
     suite = Suite(records="tickets", expectations=tuple(Rule(**rule) for rule in rules))
-    return suite_faults(suite, BUILT_IN["tickets"])
+    return [
+        (".".join(map(str, place)), problem, remedy)
+        for place, problem, remedy in suite_faults(suite, BUILT_IN["tickets"])
+    ]
 
 
 def rule(kind, /, name="a_rule", **kwargs):
@@ -182,6 +185,14 @@ def test_a_name_names_one_rule():
         ("expectations.0.name", "2 rules are named 'a_rule'", "give each its own name"),
         ("expectations.1.name", "2 rules are named 'a_rule'", "give each its own name"),
     ]
+
+
+def test_a_place_is_a_path_of_keys_and_positions():
+    suite = Suite(records="tickets", expectations=(Rule(**rule(NOT_NULL, column="kinds")),))
+
+    [(place, _, _)] = suite_faults(suite, BUILT_IN["tickets"])
+
+    assert place == ("expectations", 0, "kwargs", "column")
 
 
 def test_every_mistake_is_found_at_once():

@@ -24,6 +24,8 @@ from sqm.kpi import Definition, Name
 from sqm.records import RecordType
 
 SQL_RULE = "unexpected_rows_expectation"
+Place = tuple[str | int, ...]  # path of a key inside the file
+Problem = tuple[Place, str, str]  # place, problem, remedy
 ROW = "_row"  # the engine's column that identifies a row; for SQL rules only
 
 
@@ -69,27 +71,27 @@ def vocabulary() -> dict[str, dict[str, Any]]:
     return loaded
 
 
-def suite_faults(suite: Suite, record_type: RecordType) -> list[tuple[str, str, str]]:
-    """Every mistake that shows without running the suite: (key, problem, remedy)."""
+def suite_faults(suite: Suite, record_type: RecordType) -> list[Problem]:
+    """Every mistake that shows without running the suite: (place, problem, remedy)."""
     return [*_name_faults(suite), *_rule_faults(suite, record_type)]
 
 
-def _name_faults(suite: Suite) -> Iterator[tuple[str, str, str]]:
+def _name_faults(suite: Suite) -> Iterator[Problem]:
     uses = Counter(rule.name for rule in suite.expectations)
     for place, rule in enumerate(suite.expectations):
         if uses[rule.name] > 1:
-            key = f"expectations.{place}.name"
-            yield key, f"{uses[rule.name]} rules are named '{rule.name}'", "give each its own name"
+            problem = f"{uses[rule.name]} rules are named '{rule.name}'"
+            yield ("expectations", place, "name"), problem, "give each its own name"
 
 
-def _rule_faults(suite: Suite, record_type: RecordType) -> Iterator[tuple[str, str, str]]:
+def _rule_faults(suite: Suite, record_type: RecordType) -> Iterator[Problem]:
     for place, rule in enumerate(suite.expectations):
-        key = f"expectations.{place}"
+        key: Place = ("expectations", place)
         known = vocabulary().get(rule.type)
         if known is None:
             otherwise = f"write it as {SQL_RULE}"
             remedy = _suggestion(rule.type, vocabulary(), otherwise)
-            yield f"{key}.type", f"unknown expectation '{rule.type}'", remedy
+            yield (*key, "type"), f"unknown expectation '{rule.type}'", remedy
             continue
         for fault in (
             *_argument_faults(rule, known["kwargs"], known["required"]),
@@ -97,37 +99,35 @@ def _rule_faults(suite: Suite, record_type: RecordType) -> Iterator[tuple[str, s
             *_query_faults(rule),
         ):
             argument, problem, remedy = fault
-            yield f"{key}.kwargs{argument}", problem, remedy
+            yield (*key, "kwargs", *argument), problem, remedy
 
 
-def _argument_faults(
-    rule: Rule, allowed: list[str], required: list[str]
-) -> Iterator[tuple[str, str, str]]:
+def _argument_faults(rule: Rule, allowed: list[str], required: list[str]) -> Iterator[Problem]:
     for name in rule.kwargs:
         if name not in allowed:
             remedy = _suggestion(name, allowed, f"it takes: {', '.join(allowed)}")
-            yield f".{name}", f"{rule.type} has no argument '{name}'", remedy
+            yield (name,), f"{rule.type} has no argument '{name}'", remedy
     for name in required:
         if name not in rule.kwargs:
-            yield "", f"argument '{name}' is missing", f"add '{name}'"
+            yield (), f"argument '{name}' is missing", f"add '{name}'"
     if "min_value" in allowed and not {"min_value", "max_value"} & set(rule.kwargs):
-        yield "", "it has no bound", "add 'min_value', 'max_value' or both"
+        yield (), "it has no bound", "add 'min_value', 'max_value' or both"
 
 
-def _column_faults(rule: Rule, record_type: RecordType) -> Iterator[tuple[str, str, str]]:
+def _column_faults(rule: Rule, record_type: RecordType) -> Iterator[Problem]:
     for argument in ("column", "column_A", "column_B", "column_list"):
         value = rule.kwargs.get(argument, [])
         for name in value if isinstance(value, list) else [value]:
             if name not in record_type.column_names:
                 known = ", ".join(record_type.column_names)
                 remedy = _suggestion(str(name), record_type.column_names, f"it has: {known}")
-                yield f".{argument}", f"{record_type.name} has no column '{name}'", remedy
+                yield (argument,), f"{record_type.name} has no column '{name}'", remedy
 
 
-def _query_faults(rule: Rule) -> Iterator[tuple[str, str, str]]:
+def _query_faults(rule: Rule) -> Iterator[Problem]:
     if rule.type != SQL_RULE or "unexpected_rows_query" not in rule.kwargs:
         return
-    argument = ".unexpected_rows_query"
+    argument = ("unexpected_rows_query",)
     query = str(rule.kwargs["unexpected_rows_query"])
     try:
         names = {name for _, name, _, _ in Formatter().parse(query) if name is not None}

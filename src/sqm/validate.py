@@ -100,7 +100,10 @@ def require_table_rules(verdicts: Mapping[str, Verdict]) -> None:
 def _require_sound_suite(record_type: RecordType, suite: Suite) -> None:
     faults = suite_faults(suite, record_type)
     if faults:
-        raise DefinitionError(Fault(_file(suite), 0, *fault) for fault in faults)
+        raise DefinitionError(
+            Fault(_file(suite), 0, ".".join(map(str, place)), problem, remedy)
+            for place, problem, remedy in faults
+        )
 
 
 def _evaluate(
