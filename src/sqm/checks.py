@@ -171,7 +171,7 @@ def bind_kpis(
                 try:
                     row = connection.execute(query).fetchone()
                 except duckdb.Error as error:
-                    detail = str(error).splitlines()[0].split(": ", 1)[-1]
+                    detail = str(error).splitlines()[0].split(": ", 1)[-1].rstrip(".")
                     problem = f"DuckDB refuses '{text}': {detail}"
                     yield document.fault(place, problem, "correct the expression")
                     continue

@@ -117,6 +117,9 @@ def _translate(model: type[BaseModel], document: Document, detail: Any) -> Fault
     given = detail["input"]
     match detail["type"]:
         case "extra_forbidden":
+            if given is None and " " in str(place[-1]):
+                problem = f"a text was cut at its comma, before '{place[-1]}'"
+                return document.fault(place, problem, "put the whole text into quotes")
             known = _keys(_model_at(model, place[:-1]))
             return document.fault(
                 place, f"unknown key '{place[-1]}'", nearest(str(place[-1]), known)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ParseError, SqlglotError
 
 from sqm.definitions import nearest
 
@@ -117,11 +117,19 @@ def _parse(text: str) -> exp.Expr | Problem:
     try:
         trees = sqlglot.parse(text, dialect=DIALECT)
     except SqlglotError as error:
-        detail = error.errors[0].get("description", "") if hasattr(error, "errors") else str(error)
-        return Problem(f"'{text}' is not an SQL expression: {detail}", "correct the expression")
+        return Problem(
+            f"'{text}' is not an SQL expression{_detail(error)}", "correct the expression"
+        )
     if len(trees) != 1 or trees[0] is None:
         return Problem(f"'{text}' is not one SQL expression", "give one expression, without ';'")
     return trees[0]
+
+
+def _detail(error: SqlglotError) -> str:
+    """Where parsing stopped, without the parser's own vocabulary."""
+    found = error.errors[0] if isinstance(error, ParseError) and error.errors else {}
+    near = str(found.get("highlight") or "").strip()
+    return f", near '{near}'" if near else ""
 
 
 def _column_names(tree: exp.Expr) -> list[str]:

@@ -129,7 +129,7 @@ class Plan:
 def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str) -> Plan:
     """The plan for these KPIs.
 
-    Its statements take three parameters: `$as_of`, the moment of computation (UTC, naive), `$today`,
+    Its statements take three parameters: `$as_of`, the moment of computation (UTC); `$today`,
     its local date, and `$last_day`, the last local day that has begun before it.
     """
     scans: dict[tuple[str, str], Scan] = {}

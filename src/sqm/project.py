@@ -12,7 +12,7 @@ from sqm.definitions import Document, build, nearest, parse_document
 from sqm.errors import DefinitionError, Fault
 from sqm.kpi import KINDS, BaseKpi, Kpi
 from sqm.records import BUILT_IN, Column, RecordType
-from sqm.settings import Settings, Source, expand
+from sqm.settings import DeclaredRecordType, Settings, Source, expand
 from sqm.suites import Suite, suite_faults
 
 SETTINGS_FILE = "sqm.yaml"
@@ -79,15 +79,23 @@ def _load_settings(
     if isinstance(document, Fault):
         faults.append(document)
         return None
+    record_types.update(_declared_record_types(document))
     settings = build(Settings, document)
     if isinstance(settings, list):
         faults += settings
         return None
-    for name, declared in settings.records.items():
-        columns = tuple(Column(n, t) for n, t in declared.columns.items())
-        record_types[name] = RecordType(name, declared.description, columns[0].name, columns)
     faults += source_faults(settings, document, record_types)
     return settings
+
+
+def _declared_record_types(document: Document) -> Iterator[tuple[str, RecordType]]:
+    """The sound record types of sqm.yaml, even where other parts of the file are wrong."""
+    section = document.data.get("records")
+    for name, data in section.items() if isinstance(section, dict) else ():
+        declared = build(DeclaredRecordType, Document(document.file, data))
+        if not isinstance(declared, list):
+            columns = tuple(Column(n, t) for n, t in declared.columns.items())
+            yield name, RecordType(name, declared.description, columns[0].name, columns)
 
 
 def _documents(root: Path, folder: str, faults: list[Fault]) -> Iterator[tuple[Path, Document]]:

@@ -1,0 +1,289 @@
+"""Pulling: what is read, what is set aside and why, and what stops a run."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from projects import PARCELS, SETTINGS, changed, parcels
+
+from sqm.errors import SourceError
+from sqm.project import load_project
+from sqm.pull import Pulled, pull_source
+from sqm.warehouse import open_warehouse
+
+
+def pull(root: Path, source: str = "scanner") -> tuple[Pulled, list[dict[str, Any]], list[Any]]:
+    """The result of one pull, the staged rows and the quarantine."""
+    project = load_project(root)
+    with open_warehouse(project) as connection:
+        pulled = pull_source(connection, project, source, "run-1", "key")
+        staged = connection.execute(f'select * from staging."{source}" order by _row').fetchall()
+        names = [column[0] for column in connection.description or []]
+        aside = connection.execute(
+            "select rule, record_key, source_row from sqm.quarantine order by source_row, rule"
+        ).fetchall()
+    return pulled, [dict(zip(names, row, strict=True)) for row in staged], aside
+
+
+def quarantine_content(root: Path) -> list[str]:
+    with open_warehouse(load_project(root)) as connection:
+        rows = connection.execute("select content from sqm.quarantine order by source_row")
+        return [row[0] for row in rows.fetchall()]
+
+
+def test_columns_are_mapped_and_personal_ones_hashed(make_project):
+    pulled, staged, aside = pull(make_project(parcels()))
+
+    assert (pulled.pulled, pulled.staged, pulled.left_out, aside) == (4, 4, 0, [])
+    assert staged[0]["parcel_id"] == "1"
+    assert staged[0]["due_at"] == datetime(2026, 11, 2, 10)  # noqa: DTZ001
+    assert staged[0]["phone"] != "0151 1"
+    assert len(staged[0]["phone"]) == 24
+    assert staged[3]["phone"] is None
+    assert staged[3]["done_at"] is None
+
+
+def test_times_are_taken_as_local_and_stored_in_utc(make_project):
+    settings = changed(SETTINGS, "read: {csv", "timezone: Europe/Berlin\n    read: {csv")
+    data = PARCELS + "5,West,1,02.07.2026 10:00,02.07.2026 11:00\n"
+
+    _, staged, _ = pull(make_project(parcels(sqm__yaml=settings, parcels__csv=data)))
+
+    assert staged[0]["due_at"] == datetime(2026, 11, 2, 9)  # noqa: DTZ001
+    assert staged[4]["due_at"] == datetime(2026, 7, 2, 8)  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    ("text", "hour"),
+    [
+        ("2026-07-02T10:00:00Z", 10),
+        ("2026-07-02T10:00:00+05:00", 5),
+        ("2026-07-02 10:00:00-0200", 12),
+        ("2026-07-02 10:00:00", 8),
+    ],
+)
+def test_a_time_with_an_offset_keeps_its_own(make_project, text: str, hour: int):
+    settings = changed(
+        changed(SETTINGS, "strptime(due, '%d.%m.%Y %H:%M')", "due"),
+        "read: {csv",
+        "timezone: Europe/Berlin\n    read: {csv",
+    )
+    data = f"id,depot,phone,due,done\n1,East,1,{text},\n"
+
+    _, staged, _ = pull(make_project(parcels(sqm__yaml=settings, parcels__csv=data)))
+
+    assert staged[0]["due_at"] == datetime(2026, 7, 2, hour)  # noqa: DTZ001
+
+
+def test_parquet_and_json_keep_their_types(make_project, tmp_path: Path):
+    query = "select 7 as id, 'East' as depot, '1' as phone, timestamp '2026-11-02 10:00' as due"
+    duckdb.sql(f"copy ({query}) to '{tmp_path}/p.parquet'")
+    duckdb.sql(f"copy ({query}) to '{tmp_path}/p.json'")
+    for form in ("parquet", "json"):
+        settings = (
+            SETTINGS.replace("csv: parcels.csv", f"{form}: {tmp_path}/p.{form}")
+            .replace(', null_values: ["", "NULL"]', "")
+            .replace("strptime(due, '%d.%m.%Y %H:%M')", "due")
+            .replace("      done_at: strptime(done, '%d.%m.%Y %H:%M')\n", "")
+        )
+
+        pulled, staged, _ = pull(make_project(parcels(sqm__yaml=settings), name=form))
+
+        assert pulled.pulled == 1
+        assert staged[0]["parcel_id"] == "7"
+        assert staged[0]["due_at"] == datetime(2026, 11, 2, 10)  # noqa: DTZ001
+
+
+def test_an_update_log_becomes_one_row_per_key(make_project):
+    settings = changed(
+        SETTINGS, "    columns:\n      parcel", "    latest_by: {key: id, order: version}\n"
+        "    columns:\n      parcel",
+    )  # fmt: skip
+    data = (
+        "id,depot,phone,due,done,version\n"
+        "1,East,1,02.11.2026 10:00,,9\n"
+        "1,West,1,02.11.2026 10:00,,10\n"  # ten is more than nine, though it is text
+        "2,East,2,02.11.2026 10:00,,1\n"
+        "1,East,1,02.11.2026 10:00,,2\n"
+    )
+
+    pulled, staged, aside = pull(make_project(parcels(sqm__yaml=settings, parcels__csv=data)))
+
+    assert (pulled.pulled, pulled.left_out, pulled.staged, aside) == (4, 2, 2, [])
+    assert {row["parcel_id"]: row["depot"] for row in staged} == {"1": "West", "2": "East"}
+
+
+def test_rows_that_are_not_wanted_are_counted(make_project):
+    settings = changed(
+        SETTINGS,
+        "    columns:\n      parcel",
+        "    where: depot = 'East'\n    columns:\n      parcel",
+    )
+
+    pulled, staged, _ = pull(make_project(parcels(sqm__yaml=settings)))
+
+    assert (pulled.pulled, pulled.left_out, pulled.staged) == (4, 2, 2)
+    assert {row["depot"] for row in staged} == {"East"}
+
+
+def test_several_files_are_read_as_one(make_project):
+    files = parcels(sqm__yaml=changed(SETTINGS, "csv: parcels.csv", 'csv: "parts/*.csv"')) | {
+        "parts/a.csv": "id,depot,phone,due,done\n1,East,1,02.11.2026 10:00,\n",
+        "parts/b.csv": "id,depot,phone,due,done\n2,East,1,02.11.2026 10:00,\n",
+    }
+
+    pulled, staged, _ = pull(make_project(files))
+
+    assert pulled.pulled == 2
+    assert [row["parcel_id"] for row in staged] == ["1", "2"]
+
+
+QUARANTINED = [
+    pytest.param("x,East,1,31/02/2026,\n", [("unreadable_due_at", "x", 5)], id="a wrong date"),
+    pytest.param("x,East,1,31.02.2026 10:00,\n", [("unreadable_due_at", "x", 5)], id="no such day"),
+    pytest.param(",East,1,02.11.2026 10:00,\n", [("missing_key", None, 5)], id="no key"),
+    pytest.param("1,East,1,02.11.2026 10:00,\n", [("duplicate_key", "1", 5)], id="a duplicate key"),
+    pytest.param(
+        "x,East,1\n", [("unreadable_line: missing columns", None, 6)], id="too few columns"
+    ),
+    pytest.param(
+        "x,East,1,02.11.2026 10:00,,more\n",
+        [("unreadable_line: too many columns", None, 6)],
+        id="too many columns",
+    ),
+    pytest.param(
+        b"x,\xff\xfeast,1,02.11.2026 10:00,\n",
+        [("unreadable_line: invalid encoding", None, 6)],
+        id="broken encoding",
+    ),
+    pytest.param(
+        'x,"East,1,02.11.2026 10:00,\ny,East,1,02.11.2026 10:00,\n',
+        [("unreadable_line: unquoted value", None, 6)],
+        id="a quote that is never closed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "aside"), QUARANTINED)
+def test_a_bad_row_is_set_aside_with_the_reason(make_project, line: str | bytes, aside: list[Any]):
+    data = PARCELS.encode() + (line if isinstance(line, bytes) else line.encode())
+
+    pulled, staged, found = pull(make_project(parcels(parcels__csv=data)))
+
+    assert found == aside
+    assert (pulled.pulled, pulled.staged) == (5, 4)
+    assert [row["parcel_id"] for row in staged] == ["1", "2", "3", "4"]
+
+
+def test_30_percent_of_broken_rows_do_not_stop_the_others(make_project):
+    rows = ["id,depot,phone,due,done"]
+    for number in range(1000):
+        due = "02.11.2026 10:00" if number % 10 < 7 else ("soon", "", "2026-11-02")[number % 3]
+        rows.append(f"{number},East,1,{due},")
+    data = "\n".join(rows) + "\n"
+
+    pulled, staged, aside = pull(make_project(parcels(parcels__csv=data)))
+
+    # of the 300, an empty date is missing, not unreadable
+    assert pulled.pulled == 1000
+    assert len(staged) + len(aside) == 1000
+    assert {rule for rule, _, _ in aside} == {"unreadable_due_at"}
+    assert len(aside) == 200
+
+
+def test_a_quarantined_row_is_kept_without_its_personal_columns(make_project):
+    root = make_project(parcels(parcels__csv=PARCELS + "9,East,0151 999,soon,\nz,East,0151 888\n"))
+
+    pull(root)
+
+    line, content = quarantine_content(root)[::-1]
+    assert json.loads(content) == {"depot": "East", "done": None, "due": "soon", "id": "9"}
+    assert line == "(withheld: the source has personal columns)"
+
+
+def test_personal_data_are_nowhere_in_the_warehouse(make_project):
+    root = make_project(parcels(parcels__csv=PARCELS + "9,East,0151 999,soon,\nz,East,0151 888\n"))
+
+    pull(root)
+
+    content = (root / "var" / "warehouse.duckdb").read_bytes()
+    assert b"East" in content
+    # the raw rows are staged until the run has accepted them, so look at what stays
+    with open_warehouse(load_project(root)) as connection:
+        kept = connection.execute("select string_agg(q::varchar) from sqm.quarantine q").fetchone()
+    assert kept is not None
+    assert "0151" not in str(kept[0])
+
+
+STOPPED = [
+    pytest.param(
+        {"parcels__csv": b""},
+        "sqm.yaml: sources.scanner: {root}/parcels.csv is empty; export it again",
+        id="an empty file",
+    ),
+    pytest.param(
+        {"parcels__csv": b"\n"},
+        "sqm.yaml: sources.scanner: {root}/parcels.csv has no header line; export it again",
+        id="no header",
+    ),
+    pytest.param(
+        {"parcels__csv": b"id,depot,depot,due,done\n"},
+        "sqm.yaml: sources.scanner: {root}/parcels.csv has two columns 'depot'; rename one of them",
+        id="a column twice",
+    ),
+    pytest.param(
+        {"parcels__csv": b"id,depto,phone,due,done\n"},
+        "sqm.yaml: sources.scanner.columns.depot: the source has no column 'depot'; "
+        "did you mean 'depto'?",
+        id="a column that is not in the file",
+    ),
+    pytest.param(
+        {"sqm__yaml": SETTINGS.replace("csv: parcels.csv", "csv: nowhere/*.csv")},
+        "sqm.yaml: sources.scanner: there is no file {root}/nowhere/*.csv; "
+        "put it there or correct read.csv",
+        id="a missing file",
+    ),
+]
+
+
+@pytest.mark.parametrize(("files", "message"), STOPPED)
+def test_a_source_that_cannot_be_used_stops_the_run(make_project, files: Any, message: str):
+    root = make_project(parcels(**files))
+
+    with pytest.raises(SourceError) as caught:
+        pull(root)
+
+    assert str(caught.value) == message.format(root=root)
+
+
+def test_a_file_with_a_header_only_gives_no_rows(make_project):
+    pulled, staged, aside = pull(make_project(parcels(parcels__csv="id,depot,phone,due,done\n")))
+
+    assert (pulled.pulled, staged, aside) == (0, [], [])
+
+
+def test_pulling_again_gives_the_same_rows(make_project):
+    root = make_project(parcels(parcels__csv=PARCELS + "9,East,1,soon,\n"))
+
+    first = pull(root)
+    second = pull(root)
+
+    assert first[1:] == second[1:]
+
+
+def test_the_hash_depends_on_the_key(make_project):
+    root = make_project(parcels())
+    project = load_project(root)
+    hashes = []
+    for key in ("one", "two"):
+        with open_warehouse(project) as connection:
+            pull_source(connection, project, "scanner", "run", key)
+            row = connection.execute('select phone from staging."scanner" limit 1').fetchone()
+            hashes.append(row)
+
+    assert hashes[0] != hashes[1]
