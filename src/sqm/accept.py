@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import duckdb
 
@@ -147,7 +147,9 @@ def _accepted(
         f"select count(*), {newest} from {quote(record_type.name)} where _source = {literal(name)}",
         {"as_of": as_of} if moments else {},
     ).fetchone()
-    return (int(row[0]), row[1]) if row else (0, None)
+    if row is None:
+        return 0, None
+    return int(row[0]), row[1].replace(tzinfo=UTC) if row[1] else None
 
 
 def _sources(project: Project, records: str) -> Sequence[str]:

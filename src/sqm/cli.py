@@ -53,17 +53,19 @@ def init(folder: Path) -> None:
 @click.pass_obj
 def check(root: Path) -> None:
     """Check every definition file, name every mistake."""
+    from sqm.definitions import counted
+
     try:
         project = _load(root)
     except DefinitionError as error:
         for fault in error.faults:
             click.echo(str(fault))
-        click.echo(_counted(len(error.faults), "mistake"), err=True)
+        click.echo(counted(len(error.faults), "mistake"), err=True)
         sys.exit(1)
     counts = [
-        _counted(len(project.kpis), "KPI"),
-        _counted(len(project.suites), "suite"),
-        _counted(len(project.settings.sources), "source"),
+        counted(len(project.kpis), "KPI"),
+        counted(len(project.suites), "suite"),
+        counted(len(project.settings.sources), "source"),
     ]
     click.echo(f"{', '.join(counts)}: no mistakes")
 
@@ -215,10 +217,6 @@ def _state(root: Path) -> Path:
     from sqm.project import load_settings
 
     return root / load_settings(root).state
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _now() -> datetime:

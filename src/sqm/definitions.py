@@ -43,6 +43,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return "known: " + ", ".join(choices)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 KPI`, `2 KPIs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 without duplicate keys, and without `yes`, `no`, `on`, `off` as booleans."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from sqm import __version__
 from sqm.accept import accept_records, gather_records, mark_broken, source_facts
 from sqm.compute import compute_values, local_date
+from sqm.definitions import counted
 from sqm.errors import SqmError
 from sqm.kpi import WORST_FIRST, Status
 from sqm.project import Project
@@ -71,7 +72,7 @@ def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) ->
         for line in describe_rules(rules):
             say(line)
         values = compute(project, run)
-        say(f"computed {len(project.kpis)} KPIs, {values.height:,} values")
+        say(f"computed {counted(len(project.kpis), 'KPI')}, {values.height:,} values")
         published = publish(project, run, values, rules, clock())
     except SqmError as error:
         end_run(project, run, clock(), "failed", str(error))
@@ -257,12 +258,14 @@ def describe_pull(pulled: Pulled) -> str:
 
 def describe_rules(rules: tuple[RuleFacts, ...]) -> list[str]:
     """A line for each broken rule, and one for all."""
-    broken = [rule for rule in rules if rule.broken]
+    broken = [
+        rule for rule in rules if rule.broken and not (rule.passed and rule.severity != "critical")
+    ]
     lines = [
         f"  {rule.severity}: {rule.records}: {rule.rule}: {rule.broken:,} of {rule.checked:,} rows"
         for rule in broken
     ]
-    return [*lines, f"validated: {len(rules)} rules, {len(broken)} with broken rows"]
+    return [*lines, f"validated: {counted(len(rules), 'rule')}, {len(broken)} broken"]
 
 
 def _hash_key(project: Project) -> str:
