@@ -49,6 +49,9 @@ class Unit(StrEnum):
     MONEY = "money"  # the project's currency
 
 
+DURATIONS = (Unit.SECONDS, Unit.SECONDS_PER_UNIT_YEAR)
+
+
 class Status(StrEnum):
     """The state of a KPI value; the order is that of growing concern."""
 
@@ -176,6 +179,13 @@ class BaseKpi(Definition):
     def series_name(self) -> str:
         """Name of the Prometheus series of the value."""
         return f"sqm_{self.name}_{self.unit.value}"
+
+    @property
+    def main_window(self) -> str:
+        """The window by which the KPI is judged where only one is shown."""
+        if self.alert is not None:
+            return self.alert.window
+        return "rolling_28d" if "rolling_28d" in self.windows else self.windows[-1]
 
     def parsed_windows(self) -> tuple[Window, ...]:
         return tuple(parse_window(name) for name in self.windows)

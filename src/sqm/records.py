@@ -131,7 +131,7 @@ BUILT_IN: Mapping[str, RecordType] = {
             [
                 ("event_id", "text", "number of the event"),
                 ("ticket_id", "text", "ticket it belongs to"),
-                ("at", "timestamp", "when it happened"),
+                ("changed_at", "timestamp", "when it happened"),
                 ("field", "text", "what changed: status, severity, team"),
                 ("from_value", "text", "value before"),
                 ("to_value", "text", "value after"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -48,13 +49,14 @@ COLUMNS = {
 
 
 class SourceFacts(Definition):
-    """What one source brought in this run; rows."""
+    """What one source brought in this run; rows. pulled = accepted + quarantined + left_out."""
 
     name: str
     records: str
     pulled: int
     accepted: int
     quarantined: int
+    left_out: int = 0  # older rows of an update log, and rows not wanted by `where`
     seconds: float
     last_record_at: datetime | None = None  # newest timestamp in it, UTC
     expected_every_hours: float | None = None
@@ -78,6 +80,7 @@ class Manifest(Definition):
     revision: int
     values: str  # file name beside current.json
     run_id: str
+    release: str = ""  # of sqm
     as_of: datetime  # UTC
     started_at: datetime
     published_at: datetime
@@ -156,6 +159,17 @@ def read_snapshot(state: Path) -> Snapshot:
         return Snapshot(
             manifest, pl.read_parquet((published_dir(state) / manifest.values).read_bytes())
         )
+
+
+def latest_values(snapshot: Snapshot) -> pl.DataFrame:
+    """For each KPI, window and segment: the row of the latest period that is over."""
+    import polars as pl
+
+    zone = ZoneInfo(snapshot.manifest.timezone)
+    today = snapshot.manifest.as_of.astimezone(zone).date()
+    over = snapshot.values.filter(pl.col("period_end") <= today)
+    newest = over.group_by("kpi", "window").agg(pl.col("period_end").max())
+    return over.join(newest, on=["kpi", "window", "period_end"], how="semi")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,0 +1,211 @@
+"""Checks of definitions against the record types: names, expressions, types of expressions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from sqm import expressions
+from sqm.definitions import Document, Place, nearest
+from sqm.errors import Fault
+from sqm.kpi import DURATIONS, BaseKpi, Count, PointInTime, Rate, Related
+from sqm.records import RecordType
+from sqm.settings import Settings, expand
+
+NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
+
+
+def kpi_faults(
+    kpi: BaseKpi, document: Document, record_types: Mapping[str, RecordType]
+) -> Iterator[Fault]:
+    """Names in a KPI that its record types lack, and expressions that are not allowed."""
+    if isinstance(kpi, Rate):
+        parts = {"numerator": kpi.numerator, "denominator": kpi.denominator}
+        for place, count in parts.items():
+            yield from _count_faults(place, count, document, record_types)
+        used = [record_types[c.records] for c in parts.values() if c.records in record_types]
+    else:
+        name = str(getattr(kpi, "records", ""))
+        if name not in record_types:
+            problem = f"unknown record type '{name}'"
+            yield document.fault(("records",), problem, nearest(name, record_types))
+            return
+        used = [record_types[name]]
+        yield from _record_faults(kpi, document, used[0])
+    for record_type in used:
+        for index, grouping in enumerate(kpi.groupings[1:]):
+            for dimension in grouping:
+                column = record_type.column(dimension)
+                if column is None:
+                    problem = f"{record_type.name} have no column '{dimension}'"
+                    remedy = nearest(dimension, record_type.column_names)
+                    yield document.fault(("dimensions", index), problem, remedy)
+                elif column.type not in ("text", "integer", "boolean"):
+                    problem = f"'{dimension}' is a {column.type}, not a category"
+                    yield document.fault(("dimensions", index), problem, "use a text column")
+
+
+def _count_faults(
+    place: str, count: Count, document: Document, record_types: Mapping[str, RecordType]
+) -> Iterator[Fault]:
+    record_type = record_types.get(count.records)
+    if record_type is None:
+        problem = f"unknown record type '{count.records}'"
+        yield document.fault((place, "records"), problem, nearest(count.records, record_types))
+        return
+    yield from _moment_faults((place, "at"), count.at, document, record_type)
+    for key in ("where", "sum"):
+        text = getattr(count, key)
+        if text is not None:
+            yield from _expression_faults((place, key), text, document, record_type.column_names)
+
+
+def _record_faults(kpi: BaseKpi, document: Document, record_type: RecordType) -> Iterator[Fault]:
+    moments = ("since", "until") if isinstance(kpi, PointInTime) else ("at",)
+    for key in moments:
+        yield from _moment_faults(
+            ("from" if key == "since" else key,), getattr(kpi, key), document, record_type
+        )
+    related: dict[str, Related] = getattr(kpi, "related", {})
+    for name, relation in related.items():
+        place = ("related", name)
+        if record_type.column(name) is not None:
+            problem = f"{record_type.name} have a column '{name}' already"
+            yield document.fault(place, problem, "choose another name")
+        if record_type.column(relation.same) is None:
+            problem = f"{record_type.name} have no column '{relation.same}'"
+            remedy = nearest(relation.same, record_type.column_names)
+            yield document.fault((*place, "same"), problem, remedy)
+        for key in ("event", "after", "before"):
+            moment = getattr(relation, key)
+            if moment is not None:
+                yield from _moment_faults((*place, key), moment, document, record_type)
+        if relation.where is not None:
+            columns = record_type.column_names
+            yield from _expression_faults((*place, "where"), relation.where, document, columns)
+    names = (*record_type.column_names, *related)
+    for key in ("where", "numerator", "of", "promoter", "detractor"):
+        text = getattr(kpi, key, None)
+        if isinstance(text, str):
+            yield from _expression_faults((key,), text, document, names)
+
+
+def _moment_faults(
+    place: Place, name: str, document: Document, record_type: RecordType
+) -> Iterator[Fault]:
+    column = record_type.column(name)
+    moments = [c.name for c in record_type.columns if c.type in ("timestamp", "date")]
+    if column is None:
+        problem = f"{record_type.name} have no column '{name}'"
+        yield document.fault(place, problem, nearest(name, moments))
+    elif name not in moments:
+        problem = f"'{name}' is a {column.type}, not a timestamp"
+        yield document.fault(place, problem, nearest(name, moments))
+
+
+def _expression_faults(
+    place: Place, text: str, document: Document, columns: Collection[str] | None
+) -> Iterator[Fault]:
+    for problem in expressions.check_expression(text, columns):
+        yield document.fault(place, problem.text, problem.remedy)
+
+
+def source_faults(
+    settings: Settings, document: Document, record_types: Mapping[str, RecordType]
+) -> Iterator[Fault]:
+    """Mistakes in the source mappings that can be seen without reading a source."""
+    for name, source in settings.sources.items():
+        place = ("sources", name)
+        record_type = record_types.get(source.records)
+        if record_type is None:
+            problem = f"unknown record type '{source.records}'"
+            remedy = nearest(source.records, record_types)
+            yield document.fault((*place, "records"), problem, remedy)
+            continue
+        for column, text in source.columns.items():
+            if record_type.column(column) is None:
+                problem = f"{record_type.name} have no column '{column}'"
+                remedy = nearest(column, record_type.column_names)
+                yield document.fault((*place, "columns", column), problem, remedy)
+            yield from _expression_faults((*place, "columns", column), text, document, None)
+        if record_type.key not in source.columns:
+            problem = f"the key '{record_type.key}' of {record_type.name} is not mapped"
+            remedy = f"add '{record_type.key}: <expression>'"
+            yield document.fault((*place, "columns"), problem, remedy)
+        for column in source.hash:
+            if column not in source.columns:
+                problem = f"'{column}' is not one of the source's columns"
+                remedy = nearest(column, source.columns)
+                yield document.fault((*place, "hash"), problem, remedy)
+        if source.where is not None:
+            yield from _expression_faults((*place, "where"), source.where, document, None)
+        if source.latest_by is not None:
+            order = source.latest_by.order
+            yield from _expression_faults((*place, "latest_by", "order"), order, document, None)
+        try:
+            expand(source.read.path, os.environ)
+        except KeyError as error:
+            variable = error.args[0]
+            problem = f"the environment variable {variable} is not set"
+            remedy = f"set it, or write a default: ${{{variable}:-path}}"
+            yield document.fault((*place, "read", source.read.format), problem, remedy)
+
+
+def bind_kpis(
+    kpis: Iterable[tuple[BaseKpi, Document]], record_types: Mapping[str, RecordType]
+) -> Iterator[Fault]:
+    """Expressions that DuckDB refuses on empty record tables, or that have the wrong type."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        for record_type in record_types.values():
+            columns = ", ".join(f'"{c.name}" {c.sql_type}' for c in record_type.columns)
+            connection.execute(f'create table "{record_type.name}" ({columns})')
+        for kpi, document in kpis:
+            for place, text, records, wanted in _typed_expressions(kpi):
+                marks = "".join(f', true as "{name}"' for name in getattr(kpi, "related", {}))
+                query = (
+                    f"select typeof({expressions.render(text)}) from "
+                    f'(select *{marks} from "{records}" right join (select 1) on true)'
+                )
+                try:
+                    row = connection.execute(query).fetchone()
+                except duckdb.Error as error:
+                    detail = str(error).splitlines()[0].split(": ", 1)[-1]
+                    problem = f"DuckDB refuses '{text}': {detail}"
+                    yield document.fault(place, problem, "correct the expression")
+                    continue
+                found = str(row[0]) if row else "NULL"
+                if not found.startswith(wanted):
+                    expected = {"BOOLEAN": "a condition (true or false)", "INTERVAL": "a duration"}
+                    remedy = f"it must be {expected.get(wanted[0], 'a number')}"
+                    if wanted[0] == "INTERVAL":
+                        remedy += ", such as resolved_at - opened_at or to_seconds(x)"
+                    problem = f"'{text}' is of type {found.lower()}"
+                    yield document.fault(place, problem, remedy)
+
+
+def _typed_expressions(kpi: BaseKpi) -> Iterator[tuple[Place, str, str, tuple[str, ...]]]:
+    """Place, text, record type and allowed types of each expression of a KPI."""
+    condition = ("BOOLEAN",)
+    amount = ("INTERVAL",) if kpi.unit in DURATIONS else NUMBERS
+    if isinstance(kpi, Rate):
+        for place, count in (("numerator", kpi.numerator), ("denominator", kpi.denominator)):
+            if count.where is not None:
+                yield (place, "where"), count.where, count.records, condition
+            if count.sum is not None:
+                wanted = amount if place == "numerator" else NUMBERS
+                yield (place, "sum"), count.sum, count.records, wanted
+        return
+    records = str(getattr(kpi, "records", ""))
+    for key in ("where", "numerator", "promoter", "detractor"):
+        text = getattr(kpi, key, None)
+        if isinstance(text, str):
+            yield (key,), text, records, condition
+    of = getattr(kpi, "of", None)
+    if isinstance(of, str):
+        yield ("of",), of, records, amount
+    related: dict[str, Related] = getattr(kpi, "related", {})
+    for name, relation in related.items():
+        if relation.where is not None:
+            yield ("related", name, "where"), relation.where, records, condition

@@ -1,0 +1,225 @@
+"""The command line: `sqm COMMAND`. Results go to stdout, diagnostics to stderr.
+
+Exit codes: 0 good, 1 findings (check, render --check, broken critical rules), 2 cannot run.
+Heavy imports stay inside the commands, so that `sqm --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from sqm import __version__
+from sqm.errors import DefinitionError, SqmError, ValidationFailed
+
+if TYPE_CHECKING:
+    from sqm.project import Project
+    from sqm.snapshot import Snapshot
+
+LANGUAGE = click.Choice(["en", "zh"])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--project",
+    "-p",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Project folder (with sqm.yaml); the current one unless given.",
+)
+@click.version_option(__version__, prog_name="sqm")
+@click.pass_context
+def cli(context: click.Context, root: Path) -> None:
+    """Service quality KPIs, with evidence, alerts and a monthly review."""
+    context.obj = root
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Make a new project in FOLDER."""
+    from sqm.starter import create_project
+
+    create_project(folder)
+    click.echo(f"{folder} is ready. Next:\n  cd {folder}\n  sqm check\n  sqm demo")
+
+
+@cli.command()
+@click.pass_obj
+def check(root: Path) -> None:
+    """Check every definition file, name every mistake."""
+    try:
+        project = _load(root)
+    except DefinitionError as error:
+        for fault in error.faults:
+            click.echo(str(fault))
+        click.echo(_counted(len(error.faults), "mistake"), err=True)
+        sys.exit(1)
+    counts = [
+        _counted(len(project.kpis), "KPI"),
+        _counted(len(project.suites), "suite"),
+        _counted(len(project.settings.sources), "source"),
+    ]
+    click.echo(f"{', '.join(counts)}: no mistakes")
+
+
+@cli.command()
+@click.option("--as-of", type=click.DateTime(), help="Compute as of this local time, not now.")
+@click.pass_obj
+def run(root: Path, as_of: datetime | None) -> None:
+    """Pull, validate, compute and publish."""
+    from sqm.pipeline import refresh
+
+    project = _load(root)
+    moment = as_of.replace(tzinfo=project.settings.zone) if as_of else None
+    refresh(project, _now, moment, click.echo)
+
+
+@cli.command()
+@click.option("--kpi", required=True, help="Name of the KPI.")
+@click.option("--window", required=True, help="day, week, month, rolling_28d, ...")
+@click.option("--by", default="", help="A dimension, or several with commas; the total if empty.")
+@click.option("--last", type=click.IntRange(min=1), help="Only the last N periods.")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.pass_obj
+def values(
+    root: Path,
+    kpi: str,
+    window: str,
+    by: str,
+    last: int | None,
+    form: Literal["table", "csv", "json"],
+) -> None:
+    """Print published KPI values.
+
+    With numerator, denominator, interval, sample size and status.
+    """
+    from sqm.snapshot import read_snapshot
+    from sqm.values import as_csv, as_json, as_table, select_values
+
+    snapshot = read_snapshot(_state(root))
+    selected = select_values(snapshot, kpi, window, tuple(filter(None, by.split(","))))
+    if last is not None:
+        periods = selected["period_start"].unique().sort()[-last:]
+        selected = selected.filter(selected["period_start"].is_in(periods.implode()))
+    write = {"table": as_table, "csv": as_csv, "json": as_json}[form]
+    click.echo(write(selected), nl=False)
+
+
+@cli.command()
+@click.option("--check", "only_check", is_flag=True, help="Change nothing; fail if stale.")
+@click.pass_obj
+def render(root: Path, only_check: bool) -> None:
+    """Render alerts, routes and dashboards."""
+    from sqm.render import rendered_files
+
+    project = _load(root)
+    stale = 0
+    for name, text in rendered_files(project.kpis, project.settings).items():
+        path = root / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale += 1
+        if only_check:
+            click.echo(f"{name}: not what metrics/ says; run 'sqm render'")
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        click.echo(f"wrote {name}")
+    if only_check and stale:
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("month", required=False)
+@click.option("--language", type=LANGUAGE, help="The project's language unless given.")
+@click.pass_obj
+def review(root: Path, month: str | None, language: str | None) -> None:
+    """Write the quality review of a month.
+
+    MONTH is written 2026-10; last month unless given.
+    """
+    from sqm.pipeline import write_review
+
+    project = _load(root)
+    try:
+        path = write_review(project, month, language or project.settings.language, _now())
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write it like 2026-10", param_hint="MONTH") from error
+    click.echo(f"wrote {path}")
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=int, default=9108, show_default=True)
+@click.pass_obj
+def serve(root: Path, host: str, port: int) -> None:
+    """Serve the status board and /metrics."""
+    from sqm.review import render_board
+    from sqm.serve import make_server
+
+    def board(snapshot: Snapshot) -> str:
+        return render_board(snapshot, _now(), snapshot.manifest.language)
+
+    state = _state(root)
+    server = make_server(state, state / "reviews", board, host, port)
+    click.echo(f"status board  http://{host}:{port}/\nmetrics       http://{host}:{port}/metrics")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+    finally:
+        server.server_close()
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="End after the review instead of serving.")
+@click.option("--data-only", is_flag=True, help="Write the synthetic files and stop.")
+@click.option("--port", type=int, default=9108, show_default=True)
+@click.pass_obj
+def demo(root: Path, once: bool, data_only: bool, port: int) -> None:
+    """See it all work on synthetic records."""
+    from sqm.demo.show import show
+
+    show(_load(root), _now, click.echo, port=port, serve=not once, run_pipeline=not data_only)
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one message and an exit code."""
+    try:
+        cli(standalone_mode=True)
+    except ValidationFailed as error:
+        _stop(error, 1)
+    except SqmError as error:
+        _stop(error, 2)
+
+
+def _stop(error: SqmError, code: int) -> None:
+    click.echo(f"sqm: {error}", err=True)
+    sys.exit(code)
+
+
+def _load(root: Path) -> Project:
+    from sqm.project import load_project
+
+    return load_project(root)
+
+
+def _state(root: Path) -> Path:
+    """The project's state folder, without loading the KPIs."""
+    from sqm.project import load_settings
+
+    return root / load_settings(root).state
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

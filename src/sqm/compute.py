@@ -1,0 +1,57 @@
+"""Compute KPI values: run the plan in DuckDB, judge its rows in Polars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+import duckdb
+import polars as pl
+
+from sqm.judge import judge_values
+from sqm.kpi import Kpi
+from sqm.plan import make_plan
+from sqm.records import RecordType
+
+
+def compute_values(
+    connection: duckdb.DuckDBPyConnection,
+    kpis: Iterable[Kpi],
+    record_types: Mapping[str, RecordType],
+    zone: str,
+    as_of: datetime,
+) -> pl.DataFrame:
+    """All values of the KPIs from the records in the warehouse, as known at `as_of` (aware).
+
+    Columns as in snapshot.COLUMNS.
+    """
+    kpis = tuple(kpis)
+    plan = make_plan(kpis, record_types, zone)
+    today = local_date(as_of, zone)
+    moment = as_of.astimezone(UTC).replace(tzinfo=None)
+    for step in plan.steps:
+        connection.execute(step.sql, _used(step.sql, moment, today))
+    sums = [_fetch(connection, step.sql) for step in plan.results]
+    for step in plan.steps:
+        connection.execute(f"drop table if exists {step.table}")
+    return judge_values(pl.concat(sums), kpis, today) if sums else judge_values(_none(), (), today)
+
+
+def local_date(moment: datetime, zone: str) -> date:
+    """The calendar day of an aware moment in a time zone."""
+    return moment.astimezone(ZoneInfo(zone)).date()
+
+
+def _used(sql: str, as_of: datetime, today: date) -> dict[str, datetime | date]:
+    """The parameters that a statement names; DuckDB refuses others."""
+    parameters: dict[str, datetime | date] = {"as_of": as_of, "today": today}
+    return {name: value for name, value in parameters.items() if f"${name}" in sql}
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
+    return pl.DataFrame(connection.sql(sql).to_arrow_table())
+
+
+def _none() -> pl.DataFrame:
+    return pl.DataFrame(schema={"kpi": pl.String})

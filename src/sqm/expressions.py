@@ -1,0 +1,146 @@
+"""SQL expressions in definition files: parsed, limited to columns and pure functions, re-rendered.
+
+An expression may use the columns it is given, literals, operators, `case`, casts and the functions
+listed here. It cannot read anything else: no sub-queries, aggregates, settings, files or clocks.
+The text that goes into a query is always sqlglot's rendering of the parsed tree, never the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from sqm.definitions import nearest
+
+DIALECT = "duckdb"
+
+_FUNCTIONS = """
+abs ceil ceiling coalesce concat concat_ws contains date_add date_diff date_part date_sub
+date_trunc datediff day dayofweek ends_with epoch extract floor greatest hour if ifnull instr
+isnan isodow least left length list_contains ln log lower lpad ltrim make_date make_timestamp
+minute month nullif pow power prefix quarter regexp_extract regexp_matches regexp_replace replace
+reverse right round rpad rtrim second sign split_part sqrt starts_with strftime string_split
+strpos strptime substr substring suffix timezone to_days to_hours to_minutes to_months to_seconds
+to_timestamp to_weeks to_years translate trim try_strptime upper week weekday year array_contains
+list_value
+"""
+FUNCTIONS = frozenset(_FUNCTIONS.split())
+
+_FORBIDDEN = (
+    (exp.Query, "a query", "use an expression over the columns of the record"),
+    (exp.AggFunc, "an aggregate", "the engine aggregates; give the expression for one record"),
+    (exp.Window, "a window function", "use 'related' to look at other records"),
+    (exp.Star, "'*'", "name a column"),
+    (exp.Parameter, "a parameter", "write the value"),
+    (exp.Placeholder, "a parameter", "write the value"),
+)
+
+
+# What an expression is made of; anything else, such as `attach` or `copy`, is a statement.
+_PARTS = (
+    exp.AtTimeZone,
+    exp.Condition,
+    exp.DataType,
+    exp.DataTypeParam,
+    exp.Identifier,
+    exp.Interval,
+    exp.Tuple,
+    exp.Var,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an expression is refused, and what to do."""
+
+    text: str
+    remedy: str
+
+
+def check_expression(text: str, columns: Collection[str] | None) -> list[Problem]:
+    """Every reason to refuse the expression; `columns` None: any column name is accepted."""
+    tree = _parse(text)
+    if isinstance(tree, Problem):
+        return [tree]
+    for kind, what, remedy in _FORBIDDEN:
+        if tree.find(kind):
+            return [Problem(f"{what} is not allowed in '{text}'", remedy)]
+    if not all(isinstance(node, _PARTS) for node in tree.walk()):
+        return [Problem(f"a statement is not allowed in '{text}'", "use an expression")]
+    problems = [
+        Problem(f"unknown column '{name}' in '{text}'", nearest(name, columns))
+        for name in _column_names(tree)
+        if columns is not None and name not in columns
+    ]
+    for function in tree.find_all(exp.Func):
+        name = _function_name(function)
+        if name is not None and name not in FUNCTIONS:
+            problem = f"function '{name}' is not allowed in '{text}'"
+            problems.append(Problem(problem, _nearest_function(name)))
+    return problems
+
+
+def render(text: str, renamed: Mapping[str, str] | None = None) -> str:
+    """The expression as DuckDB reads it, columns renamed; equal expressions give equal text."""
+    tree = _parse(text)
+    if isinstance(tree, Problem):
+        raise ValueError(tree.text)
+    for column in tree.find_all(exp.Column):
+        if renamed and column.name in renamed:
+            column.set("this", exp.to_identifier(renamed[column.name]))
+    return tree.sql(dialect=DIALECT, normalize_functions="lower")
+
+
+def columns_of(text: str) -> frozenset[str]:
+    """The columns that an expression uses."""
+    tree = _parse(text)
+    if isinstance(tree, Problem):
+        raise ValueError(tree.text)
+    return frozenset(_column_names(tree))
+
+
+def quote(name: str) -> str:
+    """A column or table name, quoted for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text literal, quoted for SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _parse(text: str) -> exp.Expr | Problem:
+    try:
+        trees = sqlglot.parse(text, dialect=DIALECT)
+    except SqlglotError as error:
+        detail = error.errors[0].get("description", "") if hasattr(error, "errors") else str(error)
+        return Problem(f"'{text}' is not an SQL expression: {detail}", "correct the expression")
+    if len(trees) != 1 or trees[0] is None:
+        return Problem(f"'{text}' is not one SQL expression", "give one expression, without ';'")
+    return trees[0]
+
+
+def _column_names(tree: exp.Expr) -> list[str]:
+    """The columns in the order of the text; `address.city` is a field of the column `address`."""
+    columns = tree.find_all(exp.Column, bfs=False)
+    return list(dict.fromkeys(column.parts[0].name for column in columns))
+
+
+def _nearest_function(name: str) -> str:
+    remedy = nearest(name, FUNCTIONS)
+    return remedy if remedy.startswith("did") else "metrics/README.md lists the functions"
+
+
+def _function_name(function: exp.Func) -> str | None:
+    """The DuckDB name of a call; None for what is syntax (case, cast, and, or)."""
+    if isinstance(function, exp.Case | exp.Cast | exp.Connector | exp.If):
+        return None
+    if isinstance(function, exp.Anonymous):
+        return str(function.name).lower()
+    rendered = function.sql(dialect=DIALECT, normalize_functions="lower")
+    head = rendered.split("(", 1)[0].strip().lower()
+    return head if head.isidentifier() else None

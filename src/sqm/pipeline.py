@@ -1,0 +1,282 @@
+"""The pipeline, one function per step, and `refresh`, which takes them in order.
+
+    begin_run -> pull (each source) -> validate -> compute -> publish
+
+Flows and the command line come in here. Each step opens the warehouse for itself and closes it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqm import __version__
+from sqm.accept import accept_records, gather_records, source_facts
+from sqm.compute import compute_values, local_date
+from sqm.errors import SqmError
+from sqm.kpi import Status
+from sqm.project import Project
+from sqm.pull import Pulled
+from sqm.pull import pull_source as _pull_source
+from sqm.snapshot import (
+    COLUMNS,
+    Manifest,
+    RuleFacts,
+    latest_values,
+    next_revision,
+    read_snapshot,
+    write_snapshot,
+)
+from sqm.warehouse import open_warehouse
+from sqm.windows import add_months, parse_month
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Say = Callable[[str], None]
+Clock = Callable[[], datetime]
+HASH_KEY_VARIABLE = "SQM_HASH_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One pass of the pipeline over a project."""
+
+    run_id: str
+    started_at: datetime  # aware
+    as_of: datetime  # aware; the moment the KPIs are computed for
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a run made."""
+
+    run: Run
+    manifest: Manifest
+    values: int  # rows
+
+
+def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) -> Published:
+    """Bring every KPI up to date and publish them; `say` gets a line after each step."""
+    run = begin_run(project, clock(), as_of)
+    try:
+        for name in project.settings.sources:
+            say(describe_pull(pull_source(project, run, name)))
+        rules = validate(project, run)
+        for line in describe_rules(rules):
+            say(line)
+        values = compute(project, run)
+        say(f"computed {len(project.kpis)} KPIs, {values.height:,} values")
+        published = publish(project, run, values, rules, clock())
+    except SqmError as error:
+        end_run(project, run, clock(), "failed", str(error))
+        raise
+    end_run(project, run, clock(), "published")
+    say(f"published revision {published.manifest.revision}")
+    return published
+
+
+def begin_run(project: Project, now: datetime, as_of: datetime | None = None) -> Run:
+    """Note that a run begins. `as_of`: argument, else sqm.yaml's, else now."""
+    configured = project.settings.as_of
+    if configured is not None and configured.tzinfo is None:
+        configured = configured.replace(tzinfo=project.settings.zone)
+    moment = as_of or configured or now
+    with open_warehouse(project) as connection:
+        prefix = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+        row = connection.execute(
+            "select count(*) from sqm.runs where starts_with(run_id, ?)", [prefix]
+        ).fetchone()
+        run = Run(f"{prefix}-{row[0] + 1 if row else 1}", now, moment)
+        connection.execute(
+            "insert into sqm.runs values (?, ?, ?, null, 'running', '')",
+            [run.run_id, _naive(now), _naive(moment)],
+        )
+    return run
+
+
+def pull_source(project: Project, run: Run, name: str) -> Pulled:
+    """Read one source into staging; the only step that reaches outside."""
+    with open_warehouse(project) as connection:
+        return _pull_source(connection, project, name, run.run_id, _hash_key(project))
+
+
+def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
+    """Check the staged records; set broken rows aside, accept the others.
+
+    Raises ValidationFailed, with nothing accepted, when a critical rule about a table is broken.
+    """
+    from sqm.validate import require_table_rules, validate_records
+
+    reports = project.state / "validation" / run.run_id
+    used = {source.records for source in project.settings.sources.values()}
+    record_types = [project.record_types[name] for name in sorted(used)]
+    facts: list[RuleFacts] = []
+    with open_warehouse(project) as connection:
+        verdicts = {}
+        for record_type in record_types:
+            table = gather_records(connection, project, record_type)
+            suite = project.suites.get(record_type.name)
+            if suite is not None:
+                verdict = validate_records(connection, table, record_type, suite, reports)
+                verdicts[record_type.name] = verdict
+                facts += verdict.facts
+        connection.execute("delete from sqm.rule_results where run_id = ?", [run.run_id])
+        for fact in facts:
+            connection.execute(
+                "insert into sqm.rule_results values (?, ?, ?, ?, ?, ?, ?, ?)",
+                [run.run_id, *fact.model_dump().values()],
+            )
+        require_table_rules(verdicts)
+        for record_type in record_types:
+            found = verdicts.get(record_type.name)
+            broken = {rows.rule: rows.query for rows in found.broken} if found else {}
+            accept_records(connection, project, record_type, broken, run.run_id)
+    return tuple(facts)
+
+
+def compute(project: Project, run: Run) -> pl.DataFrame:
+    """All KPI values from the accepted records; columns as in snapshot.COLUMNS."""
+    with open_warehouse(project) as connection:
+        return compute_values(
+            connection, project.kpis, project.record_types, project.settings.timezone, run.as_of
+        )
+
+
+def publish(
+    project: Project,
+    run: Run,
+    values: pl.DataFrame,
+    rules: tuple[RuleFacts, ...],
+    now: datetime,
+) -> Published:
+    """Keep the values in the warehouse and make them the current snapshot."""
+    settings = project.settings
+    with open_warehouse(project) as connection:
+        connection.register("published_values", values.to_arrow())
+        listed = ", ".join(f'cast("{name}" as {t}) as "{name}"' for name, t in COLUMNS.items())
+        connection.execute(
+            f"create or replace table sqm.kpi_values as select {listed} from published_values"
+        )
+        connection.unregister("published_values")
+        sources = source_facts(connection, project, _naive(run.as_of))
+    revision = next_revision(project.state)
+    manifest = Manifest(
+        revision=revision,
+        values=f"values-{revision:06d}.parquet",
+        run_id=run.run_id,
+        release=__version__,
+        as_of=run.as_of.astimezone(UTC),
+        started_at=run.started_at.astimezone(UTC),
+        published_at=now.astimezone(UTC),
+        project=settings.project,
+        note=settings.note,
+        timezone=settings.timezone,
+        language=settings.language,
+        currency=settings.currency,
+        links=settings.links.model_dump(),
+        kpis=project.kpis,
+        sources=sources,
+        rules=rules,
+    )
+    write_snapshot(project.state, manifest, values)
+    return Published(run, manifest, values.height)
+
+
+def end_run(project: Project, run: Run, now: datetime, state: str, detail: str = "") -> None:
+    """Note how a run ended: published or failed."""
+    with open_warehouse(project) as connection:
+        connection.execute(
+            "update sqm.runs set finished_at = ?, state = ?, detail = ? where run_id = ?",
+            [_naive(now), state, detail, run.run_id],
+        )
+
+
+def write_review(project: Project, month: str | None, language: str, now: datetime) -> Path:
+    """Write the review of a month (`2026-10`; last month unless given) from the snapshot.
+
+    Raises ValueError when `month` is not a month, PublishError when nothing is published.
+    """
+    from sqm.review import render_review  # templates are loaded when first needed
+
+    today = local_date(now, project.settings.timezone)
+    first = parse_month(month) if month else add_months(today.replace(day=1), -1)
+    snapshot = read_snapshot(project.state)
+    suffix = "" if language == "en" else f".{language}"
+    path = reviews_dir(project) / f"{first:%Y-%m}{suffix}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_review(snapshot, first, language), encoding="utf-8")
+    return path
+
+
+def reviews_dir(project: Project) -> Path:
+    return project.state / "reviews"
+
+
+def scorecard(project: Project) -> list[dict[str, object]]:
+    """The published totals of each KPI at its latest complete period, worst first."""
+    snapshot = read_snapshot(project.state)
+    order = list(Status)
+    main = {kpi.name: kpi.main_window for kpi in project.kpis}
+    found = [
+        {
+            "KPI": row["kpi"],
+            "window": row["window"],
+            "to": row["period_end"].isoformat(),
+            "status": row["status"],
+            "value": row["value"],
+            "low": row["low"],
+            "high": row["high"],
+            "target": row["target"],
+            "sample size": row["sample_size"],
+        }
+        for row in latest_values(snapshot).iter_rows(named=True)
+        if row["by"] == "" and row["window"] == main.get(row["kpi"])
+    ]
+    return sorted(
+        found, key=lambda row: (-order.index(Status(str(row["status"]))), str(row["KPI"]))
+    )
+
+
+def describe_pull(pulled: Pulled) -> str:
+    """One line about a pull."""
+    aside = pulled.pulled - pulled.left_out - pulled.staged
+    parts = [f"pulled {pulled.source}: {pulled.pulled:,} rows"]
+    if pulled.left_out:
+        parts.append(f"{pulled.left_out:,} left out")
+    if aside:
+        parts.append(f"{aside:,} unreadable or duplicate, in quarantine")
+    return ", ".join(parts)
+
+
+def describe_rules(rules: tuple[RuleFacts, ...]) -> list[str]:
+    """A line for each broken rule, and one for all."""
+    broken = [rule for rule in rules if rule.broken]
+    lines = [
+        f"  {rule.severity}: {rule.records}: {rule.rule}: {rule.broken:,} of {rule.checked:,} rows"
+        for rule in broken
+    ]
+    return [*lines, f"validated: {len(rules)} rules, {len(broken)} with broken rows"]
+
+
+def _hash_key(project: Project) -> str:
+    """The key of personal hashes: from the environment, else one made for this project."""
+    from_environment = os.environ.get(HASH_KEY_VARIABLE)
+    if from_environment:
+        return from_environment
+    path = project.state / "hash_key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32), encoding="ascii")
+    return path.read_text(encoding="ascii")
+
+
+def _naive(moment: datetime) -> datetime:
+    """As the warehouse stores it: UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)

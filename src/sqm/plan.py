@@ -1,0 +1,466 @@
+"""The plan: from KPI definitions to SQL, with one scan per record type and anchor timestamp.
+
+Every KPI is broken into measures: counts, sums and lists over the records of one type, by the local
+day of one timestamp. Measures that KPIs share are computed once. A scan evaluates each distinct
+condition once per row, aggregates by day for all groupings in a single pass (GROUPING SETS), and
+everything else, weeks, months, rolling windows, is summed from its day rows:
+
+    records --scan--> day rows --densify--> day rows without gaps --roll up--> periods --> KPI rows
+
+The plan is text only; compute.py runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+from sqm.expressions import literal, quote, render
+from sqm.kpi import (
+    DURATIONS,
+    BaseKpi,
+    Count,
+    CountKpi,
+    Kpi,
+    Mean,
+    NetScore,
+    PointInTime,
+    Quantile,
+    Rate,
+    Related,
+    Share,
+    Sum,
+)
+from sqm.records import RecordType
+from sqm.snapshot import SEPARATOR
+from sqm.windows import Unit, Window
+
+NOT_RECORDED = "(not recorded)"
+PERIOD = "period_start, period_end, level, segment"  # level: the dimensions, joined by comma
+
+ScanOf = Callable[[str, str, BaseKpi], "Scan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement of the plan, with what it is for and the table it makes, if any."""
+
+    purpose: str
+    sql: str
+    table: str = ""
+
+
+@dataclass(slots=True)
+class Scan:
+    """One pass over the records of a type, by the local day of one timestamp."""
+
+    records: RecordType
+    at: str
+    zone: str
+    related: dict[Related, str] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)  # SQL -> column
+    amounts: dict[str, str] = field(default_factory=dict)
+    measures: dict[str, str] = field(default_factory=dict)  # aggregate -> column
+    lists: dict[str, str] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)  # measures needed as totals since the beginning
+    groupings: dict[tuple[str, ...], None] = field(default_factory=lambda: {(): None})
+    windows: dict[Window, None] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.records.name}_by_{self.at}"
+
+    def count(self, *conditions: str) -> str:
+        """The column with the number of records that meet all the conditions."""
+        wanted = [self.condition(text) for text in dict.fromkeys(conditions)]
+        sql = f"count_if({' and '.join(wanted)})" if wanted else "count(*)"
+        return self.measures.setdefault(sql, f"m{len(self.measures)}")
+
+    def sum(self, amount: str, *conditions: str, squared: bool = False) -> str:
+        """The column with the sum of an amount over the records that meet the conditions."""
+        column = self.amounts.setdefault(amount, f"x{len(self.amounts)}")
+        term = f"{column} * {column}" if squared else column
+        wanted = [self.condition(text) for text in dict.fromkeys(conditions)]
+        where = f" filter (where {' and '.join(wanted)})" if wanted else ""
+        sql = f"coalesce(sum({term}){where}, 0)"
+        return self.measures.setdefault(sql, f"m{len(self.measures)}")
+
+    def collect(self, amount: str, *conditions: str) -> str:
+        """The column with the amounts themselves, for quantiles."""
+        column = self.amounts.setdefault(amount, f"x{len(self.amounts)}")
+        wanted = [f"{column} is not null", *map(self.condition, dict.fromkeys(conditions))]
+        sql = f"list({column}) filter (where {' and '.join(wanted)})"
+        return self.lists.setdefault(sql, f"l{len(self.lists)}")
+
+    def condition(self, sql: str) -> str:
+        return self.conditions.setdefault(sql, f"c{len(self.conditions)}")
+
+    def relate(self, related: Mapping[str, Related]) -> dict[str, str]:
+        """The columns that hold the marks of related records, by the KPI's names for them."""
+        return {
+            name: self.related.setdefault(relation, f"r{len(self.related)}")
+            for name, relation in related.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Where the numbers of one KPI come from: scans and expressions over their period rows."""
+
+    kpi: BaseKpi
+    scan: Scan
+    numerator: str
+    denominator: str = "null"
+    square: str = "null"  # sum of squares, for intervals
+    sample: str = "null"
+    other: Scan | None = None  # second scan of a rate (denominator) or a backlog (ends)
+    quantile: str = ""  # list column
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The statements to run, in order, and the query that gives all KPI rows."""
+
+    steps: tuple[Step, ...]
+    results: tuple[Step, ...]
+
+
+def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str) -> Plan:
+    """The plan for these KPIs.
+
+    Its statements take two parameters: `$as_of`, the moment of computation (UTC, naive), and
+    `$today`, its local date.
+    """
+    scans: dict[tuple[str, str], Scan] = {}
+
+    def scan_of(records: str, at: str, kpi: BaseKpi) -> Scan:
+        scan = scans.setdefault((records, at), Scan(record_types[records], at, zone))
+        scan.groupings.update(dict.fromkeys(kpi.groupings))
+        scan.windows.update(dict.fromkeys(kpi.parsed_windows()))
+        return scan
+
+    recipes = [_recipe(kpi, scan_of) for kpi in kpis]
+    steps = [step for scan in scans.values() for step in _scan_steps(scan)]
+    results = [
+        Step(f"{recipe.kpi.name} by {window.name}", _result(recipe, window))
+        for recipe in recipes
+        for window in recipe.kpi.parsed_windows()
+    ]
+    return Plan(tuple(steps), tuple(results))
+
+
+def _recipe(kpi: Kpi, scan_of: ScanOf) -> Recipe:
+    match kpi:
+        case Rate():
+            return _rate_recipe(kpi, scan_of)
+        case PointInTime():
+            return _point_in_time_recipe(kpi, scan_of)
+    scan = scan_of(kpi.records, kpi.at, kpi)
+    marks = scan.relate(kpi.related)
+    population = [render(kpi.where, marks)] if kpi.where else []
+    if kpi.matures_after_days:
+        population.append(f"{quote(kpi.at)} <= $as_of - to_days({kpi.matures_after_days})")
+    match kpi:
+        case Share():
+            hits = scan.count(*population, render(kpi.numerator, marks))
+            base = scan.count(*population)
+            return Recipe(kpi, scan, hits, base, sample=base)
+        case CountKpi():
+            number = scan.count(*population)
+            return Recipe(kpi, scan, number, sample=number)
+        case NetScore():
+            promoters = scan.count(*population, render(kpi.promoter, marks))
+            detractors = scan.count(*population, render(kpi.detractor, marks))
+            base = scan.count(*population)
+            net, extreme = f"{promoters} - {detractors}", f"{promoters} + {detractors}"
+            return Recipe(kpi, scan, net, base, extreme, sample=base)
+        case Mean() | Sum():
+            amount = _amount(kpi, kpi.of, marks)
+            total = scan.sum(amount, *population)
+            square = scan.sum(amount, *population, squared=True)
+            base = scan.count(*population, f"({amount}) is not null")
+            denominator = base if isinstance(kpi, Mean) else "null"
+            return Recipe(kpi, scan, total, denominator, square, sample=base)
+        case Quantile():
+            column = scan.collect(_amount(kpi, kpi.of, marks), *population)
+            return Recipe(kpi, scan, "null", quantile=column)
+
+
+def _rate_recipe(kpi: Rate, scan_of: ScanOf) -> Recipe:
+    above = scan_of(kpi.numerator.records, kpi.numerator.at, kpi)
+    below = scan_of(kpi.denominator.records, kpi.denominator.at, kpi)
+    numerator = _counted(above, kpi.numerator, kpi)
+    denominator = _counted(below, kpi.denominator, None)
+    square = "null"
+    if kpi.numerator.sum:
+        where = [render(kpi.numerator.where)] if kpi.numerator.where else []
+        square = above.sum(_amount(kpi, kpi.numerator.sum, {}), *where, squared=True)
+    other = below if below is not above else None
+    if other is not None:
+        numerator, square = _left(numerator), _left(square)
+        denominator = _right(denominator)
+    return Recipe(kpi, above, numerator, denominator, square, denominator, other)
+
+
+def _point_in_time_recipe(kpi: PointInTime, scan_of: ScanOf) -> Recipe:
+    begun = scan_of(kpi.records, kpi.since, kpi)
+    ended = scan_of(kpi.records, kpi.until, kpi)
+    where = [render(kpi.where)] if kpi.where else []
+    came = begun.count(*where)
+    went = ended.count(*where, f"{quote(kpi.since)} is not null")
+    begun.running.add(came)
+    ended.running.add(went)
+    still_open = f"{_left(f'running_{came}')} - {_right(f'running_{went}')}"
+    return Recipe(kpi, begun, still_open, sample=still_open, other=ended)
+
+
+def _counted(scan: Scan, count: Count, kpi: BaseKpi | None) -> str:
+    where = [render(count.where)] if count.where else []
+    if count.sum is None:
+        return scan.count(*where)
+    amount = render(count.sum) if kpi is None else _amount(kpi, count.sum, {})
+    return scan.sum(amount, *where)
+
+
+def _amount(kpi: BaseKpi, text: str, marks: Mapping[str, str]) -> str:
+    """The amount as a number; durations in seconds."""
+    sql = render(text, marks)
+    return f"epoch({sql})" if kpi.unit in DURATIONS else sql
+
+
+def _left(column: str) -> str:
+    return column if column == "null" else f"coalesce(a.{column}, 0)"
+
+
+def _right(column: str) -> str:
+    return f"coalesce(b.{column}, 0)"
+
+
+def _scan_steps(scan: Scan) -> list[Step]:
+    day_rows = f"scan_{scan.name}"
+    steps = [
+        _create(f"one pass over {scan.records.name} by {scan.at}", day_rows, _scan_sql(scan)),
+        _create("empty days as zero", f"dense_{scan.name}", _dense_sql(scan)),
+    ]
+    for window in scan.windows:
+        sql = _rolling_sql(scan, window) if window.is_rolling else _calendar_sql(scan, window)
+        steps.append(_create(f"days into {window.name}", f"{window.name}_{scan.name}", sql))
+    return steps
+
+
+def _create(purpose: str, table: str, sql: str) -> Step:
+    return Step(purpose, f"create or replace temp table {table} as\n{sql}", table)
+
+
+def _scan_sql(scan: Scan) -> str:
+    dimensions = list(dict.fromkeys(d for grouping in scan.groupings for d in grouping))
+    column = scan.records.column(scan.at)
+    is_date = column is not None and column.type == "date"
+    at = f"t.{quote(scan.at)}"
+    day = at if is_date else _local_day(at, scan.zone)
+    inner = [f"{day} as day"]
+    inner += [
+        f"coalesce(cast(t.{quote(d)} as varchar), {literal(NOT_RECORDED)}) as {quote(d)}"
+        for d in dimensions
+    ]
+    inner += [f"({sql}) as {name}" for sql, name in scan.conditions.items()]
+    inner += [f"({sql}) as {name}" for sql, name in scan.amounts.items()]
+    outer = ["day", f"{_grouping_name(scan.groupings, dimensions)} as level"]
+    outer.append(f"{_segment(scan.groupings, dimensions)} as segment")
+    outer += [f"{sql} as {name}" for sql, name in (scan.measures | scan.lists).items()]
+    sets = ", ".join(f"({', '.join(['day', *map(quote, g)])})" for g in scan.groupings)
+    bound = f"{at} <= $today" if is_date else f"{at} < $as_of"
+    return _lines(
+        f"select\n  {_comma(outer)}",
+        f"from (\n  select\n    {_comma(inner, 4)}",
+        f"  from {_related_sql(scan)}",
+        f"  where {bound}\n)",
+        f"group by grouping sets ({sets})",
+    )
+
+
+def _local_day(at: str, zone: str) -> str:
+    if zone == "UTC":
+        return f"cast({at} as date)"
+    return f"cast(timezone({literal(zone)}, timezone('UTC', {at})) as date)"
+
+
+def _related_sql(scan: Scan) -> str:
+    """The records, with a mark for each kind of related record."""
+    table = quote(scan.records.name)
+    if not scan.related:
+        return f"{table} as t"
+    marks, joins = [], []
+    for relation, name in scan.related.items():
+        mine = quote(relation.after or relation.before or "")
+        same, event = quote(relation.same), quote(relation.event)
+        where = f" and ({render(relation.where)})" if relation.where else ""
+        span = f"to_days({relation.within_days})"
+        later = relation.after is not None
+        near = f"o_{name}.event {'<=' if later else '>='} t.{mine} {'+' if later else '-'} {span}"
+        marks.append(f"coalesce({near}, false) as {name}")
+        joins.append(
+            f"  asof left join (select {same} as same, {event} as event from {table}\n"
+            f"    where {same} is not null and {event} < $as_of{where}) as o_{name}\n"
+            f"    on t.{same} = o_{name}.same and o_{name}.event {'>' if later else '<'} t.{mine}"
+        )
+    joined = "\n".join(joins)
+    return f"(select t.*, {', '.join(marks)} from {table} as t\n{joined}) as t"
+
+
+def _grouping_name(groupings: Iterable[Sequence[str]], dimensions: Sequence[str]) -> str:
+    if not dimensions:
+        return "''"
+    cases = [f"when {_mask(g, dimensions)} then {literal(','.join(g))}" for g in groupings]
+    return f"case {_grouping(dimensions)} {' '.join(cases)} end"
+
+
+def _segment(groupings: Iterable[Sequence[str]], dimensions: Sequence[str]) -> str:
+    if not dimensions:
+        return "''"
+    between = f" || chr({ord(SEPARATOR)}) || "
+    cases = [
+        f"when {_mask(g, dimensions)} then {between.join(map(quote, g)) or literal('')}"
+        for g in groupings
+    ]
+    return f"case {_grouping(dimensions)} {' '.join(cases)} end"
+
+
+def _grouping(dimensions: Sequence[str]) -> str:
+    return f"grouping({', '.join(map(quote, dimensions))})"
+
+
+def _mask(grouping: Sequence[str], dimensions: Sequence[str]) -> int:
+    """What `grouping(dimensions)` gives for this grouping set: a bit for each one rolled up."""
+    bits = ["0" if dimension in grouping else "1" for dimension in dimensions]
+    return int("".join(bits), 2)
+
+
+def _dense_sql(scan: Scan) -> str:
+    day_rows = f"scan_{scan.name}"
+    columns = [f"coalesce(d.{name}, 0) as {name}" for name in scan.measures.values()]
+    columns += [f"coalesce(d.{name}, []) as {name}" for name in scan.lists.values()]
+    columns += [
+        f"sum(coalesce(d.{name}, 0)) over (partition by level, segment order by day)"
+        f" as running_{name}"
+        for name in sorted(scan.running)
+    ]
+    return _lines(
+        f"select\n  {_comma(['day', 'level', 'segment', *columns])}",
+        "from (",
+        "  select cast(unnest(generate_series(min(day), cast($today as date), interval 1 day))"
+        " as date) as day",
+        f"  from {day_rows}\n)",
+        "cross join (",
+        f"  select '' as level, '' as segment union select level, segment from {day_rows}\n)",
+        f"left join {day_rows} as d using (day, level, segment)",
+    )
+
+
+def _calendar_sql(scan: Scan, window: Window) -> str:
+    start = "day" if window.unit is Unit.DAY else f"cast(date_trunc('{window.unit}', day) as date)"
+    columns = [f"sum({name}) as {name}" for name in scan.measures.values()]
+    columns += [f"flatten(list({name})) as {name}" for name in scan.lists.values()]
+    columns += [f"arg_max(running_{name}, day) as running_{name}" for name in sorted(scan.running)]
+    period = [
+        f"{start} as period_start",
+        f"cast({start} + interval 1 {window.unit} as date) as period_end",
+    ]
+    return _lines(
+        f"select\n  {_comma([*period, 'level', 'segment', *columns])}",
+        f"from dense_{scan.name}",
+        "group by all",
+    )
+
+
+def _rolling_sql(scan: Scan, window: Window) -> str:
+    end = "cast(day + 1 as date)"
+    start = f"cast({end} - interval {window.length} {window.unit} as date)"
+    columns = [f"sum({name}) over w as {name}" for name in scan.measures.values()]
+    columns += [f"flatten(list({name}) over w) as {name}" for name in scan.lists.values()]
+    columns += [f"running_{name}" for name in sorted(scan.running)]
+    period = [f"{start} as period_start", f"{end} as period_end"]
+    return _lines(
+        f"select\n  {_comma([*period, 'level', 'segment', *columns])}",
+        f"from dense_{scan.name}",
+        "window w as (partition by level, segment order by day"
+        f" rows between (day - {start}) preceding and current row)",
+        "qualify period_end <= $today",
+    )
+
+
+def _result(recipe: Recipe, window: Window) -> str:
+    kpi = recipe.kpi
+    table = f"{window.name}_{recipe.scan.name}"
+    groupings = ", ".join(literal(",".join(g)) for g in kpi.groupings)
+    head = [
+        f"{literal(kpi.name)} as kpi",
+        f"{literal(window.name)} as window",
+        "period_start",
+        "period_end",
+        'level as "by"',
+        "segment",
+    ]
+    if recipe.quantile and isinstance(kpi, Quantile):
+        columns = _quantile_columns(kpi.quantile, kpi.evidence)
+        source = (
+            f"(select {PERIOD}, list_sort({recipe.quantile}) as l,"
+            f" len({recipe.quantile}) as n from {table})"
+        )
+    else:
+        columns = [
+            f"cast({recipe.numerator} as double) as numerator",
+            f"cast({recipe.denominator} as double) as denominator",
+            f"cast({recipe.square} as double) as square",
+            f"cast({recipe.sample} as bigint) as sample_size",
+            "cast(null as double) as value",
+            "cast(null as double) as low",
+            "cast(null as double) as high",
+        ]
+        source = table
+        if recipe.other is not None:
+            second = f"{window.name}_{recipe.other.name}"
+            source = f"{table} as a full join {second} as b using ({PERIOD})"
+    # the total has a row for every period; a segment has one where it had records
+    present = "" if isinstance(kpi, PointInTime) else "where segment = '' or sample_size > 0"
+    return _lines(
+        f"select * from (\n  select\n    {_comma([*head, *columns], 4)}",
+        f"  from {source}",
+        f"  where level in ({groupings})\n)",
+        present,
+    )
+
+
+def _quantile_columns(q: float, evidence: float) -> list[str]:
+    """The quantile by linear interpolation (R's type 7) and its order-statistic interval.
+
+    The interval lies between the order statistics of ranks nq -+ z sqrt(nq(1 - q)), rounded
+    outwards; a bound beyond the sample is null: these data do not limit it.
+    """
+    z = NormalDist().inv_cdf(0.5 + evidence / 2)
+    at = f"((n - 1) * {q}::double)"
+    value = (
+        f"l[floor({at})::bigint + 1] + ({at} - floor({at}))"
+        f" * (l[ceil({at})::bigint + 1] - l[floor({at})::bigint + 1])"
+    )
+    spread = f"{z!r}::double * sqrt(n * {q}::double * (1 - {q}::double))"
+    low = f"floor(n * {q}::double - {spread})::bigint"
+    high = f"(ceil(n * {q}::double + {spread}) + 1)::bigint"
+    return [
+        "cast(null as double) as numerator",
+        "cast(null as double) as denominator",
+        "cast(null as double) as square",
+        "cast(n as bigint) as sample_size",
+        f"case when n > 0 then {value} end as value",
+        f"case when {low} >= 1 then l[{low}] end as low",
+        f"case when {high} <= n then l[{high}] end as high",
+    ]
+
+
+def _comma(parts: Iterable[str], indent: int = 2) -> str:
+    return (",\n" + " " * indent).join(parts)
+
+
+def _lines(*parts: str) -> str:
+    return "\n".join(part for part in parts if part)

@@ -1,0 +1,155 @@
+"""A project folder: sqm.yaml, metrics/ and expectations/, loaded whole and checked whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqm.checks import bind_kpis, kpi_faults, source_faults
+from sqm.definitions import Document, build, nearest, parse_document
+from sqm.errors import DefinitionError, Fault
+from sqm.kpi import KINDS, BaseKpi, Kpi
+from sqm.records import BUILT_IN, Column, RecordType
+from sqm.settings import Settings, Source, expand
+from sqm.suites import Suite, suite_faults
+
+SETTINGS_FILE = "sqm.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Everything that is written down about one organisation's service quality."""
+
+    root: Path
+    settings: Settings
+    record_types: Mapping[str, RecordType]
+    kpis: tuple[Kpi, ...]
+    suites: Mapping[str, Suite]
+
+    @property
+    def state(self) -> Path:
+        """The folder for what sqm makes: warehouse, published snapshots, reviews."""
+        return self.root / self.settings.state
+
+    def with_kpis(self, names: Collection[str]) -> Project:
+        """The same project with these KPIs only."""
+        return replace(self, kpis=tuple(kpi for kpi in self.kpis if kpi.name in names))
+
+    def source_path(self, source: Source) -> Path:
+        """Where the source's file is (or its pattern), variables of the environment filled in."""
+        return self.root / expand(source.read.path, os.environ)
+
+
+def load_project(root: Path) -> Project:
+    """Load and check every definition file below `root`.
+
+    Raises DefinitionError with every mistake of every file.
+    """
+    faults: list[Fault] = []
+    record_types = dict(BUILT_IN)
+    settings = _load_settings(root, record_types, faults)
+    kpis = _load_kpis(root, record_types, faults)
+    suites = dict(_load_suites(root, record_types, faults))
+    if faults or settings is None:
+        raise DefinitionError(faults)
+    return Project(root, settings, record_types, kpis, suites)
+
+
+def load_settings(root: Path) -> Settings:
+    """sqm.yaml alone; raises DefinitionError with every mistake in it."""
+    faults: list[Fault] = []
+    settings = _load_settings(root, dict(BUILT_IN), faults)
+    if settings is None:
+        raise DefinitionError(faults)
+    return settings
+
+
+def _load_settings(
+    root: Path, record_types: dict[str, RecordType], faults: list[Fault]
+) -> Settings | None:
+    """The settings; the record types they declare are added to `record_types`."""
+    path = root / SETTINGS_FILE
+    if not path.is_file():
+        remedy = f"run sqm in a project folder, or make one with 'sqm init DIR' (looked in {root})"
+        faults.append(Fault(SETTINGS_FILE, 0, "", "the file is missing", remedy))
+        return None
+    document = parse_document(SETTINGS_FILE, path.read_bytes())
+    if isinstance(document, Fault):
+        faults.append(document)
+        return None
+    settings = build(Settings, document)
+    if isinstance(settings, list):
+        faults += settings
+        return None
+    for name, declared in settings.records.items():
+        columns = tuple(Column(n, t) for n, t in declared.columns.items())
+        record_types[name] = RecordType(name, declared.description, columns[0].name, columns)
+    faults += source_faults(settings, document, record_types)
+    return settings
+
+
+def _documents(root: Path, folder: str, faults: list[Fault]) -> Iterator[tuple[Path, Document]]:
+    for path in sorted((root / folder).rglob("*.yaml")):
+        parsed = parse_document(path.relative_to(root).as_posix(), path.read_bytes())
+        if isinstance(parsed, Fault):
+            faults.append(parsed)
+        else:
+            yield path, parsed
+
+
+def _load_kpis(
+    root: Path, record_types: Mapping[str, RecordType], faults: list[Fault]
+) -> tuple[Kpi, ...]:
+    files: dict[str, str] = {}
+    sound: list[tuple[BaseKpi, Document]] = []
+    for path, document in _documents(root, "metrics", faults):
+        kind = document.data.get("kind")
+        if kind not in KINDS:
+            problem = f"'{kind}' is not a kind of KPI" if kind else "this key is required"
+            faults.append(document.fault(("kind",), problem, nearest(str(kind), KINDS)))
+            continue
+        family = path.parent.name if path.parent.name != "metrics" else ""
+        document.data.setdefault("family", family)
+        made = build(KINDS[kind], document)
+        if isinstance(made, list):
+            faults += made
+            continue
+        found = list(kpi_faults(made, document, record_types))
+        if made.name != path.stem:
+            remedy = f"rename the file to {made.name}.yaml or the KPI to {path.stem}"
+            found.append(document.fault(("name",), f"'{made.name}' is not the file's name", remedy))
+        if made.name in files:
+            problem = f"'{made.name}' is also defined in {files[made.name]}"
+            found.append(document.fault(("name",), problem, "rename one of them"))
+        files[made.name] = document.file
+        faults += found
+        if not found:
+            sound.append((made, document))
+    faults += bind_kpis(sound, record_types)
+    return tuple(kpi for kpi, _ in sound)  # type: ignore[misc]  # KINDS: the members of Kpi
+
+
+def _load_suites(
+    root: Path, record_types: Mapping[str, RecordType], faults: list[Fault]
+) -> Iterator[tuple[str, Suite]]:
+    for path, document in _documents(root, "expectations", faults):
+        made = build(Suite, document)
+        if isinstance(made, list):
+            faults += made
+            continue
+        record_type = record_types.get(made.records)
+        if record_type is None:
+            problem = f"unknown record type '{made.records}'"
+            faults.append(
+                document.fault(("records",), problem, nearest(made.records, record_types))
+            )
+        elif made.records != path.stem:
+            problem = f"'{made.records}' is not the file's name"
+            remedy = f"rename the file to {made.records}.yaml"
+            faults.append(document.fault(("records",), problem, remedy))
+        else:
+            found = suite_faults(made, record_type)
+            faults += [document.fault(place, problem, remedy) for place, problem, remedy in found]
+            yield made.records, made

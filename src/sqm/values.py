@@ -1,0 +1,85 @@
+"""KPI values for scripts and terminals: select from the snapshot, write as CSV, JSON or a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqm.definitions import nearest
+from sqm.errors import PublishError
+from sqm.snapshot import SEPARATOR, Snapshot
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NUMBERS = ("numerator", "denominator", "value", "low", "high", "sample_size")
+
+
+def select_values(snapshot: Snapshot, kpi: str, window: str, by: tuple[str, ...]) -> pl.DataFrame:
+    """The values of one KPI in one window, oldest first, a column for each dimension of `by`.
+
+    Raises PublishError when the KPI, its window or its grouping is not in the snapshot.
+    """
+    import polars as pl
+
+    found = snapshot.kpi(kpi)
+    if found is None:
+        remedy = nearest(kpi, (k.name for k in snapshot.manifest.kpis))
+        raise PublishError(f"no KPI '{kpi}' is published; {remedy}")
+    if window not in found.windows:
+        raise PublishError(f"{kpi} has no window '{window}'; {nearest(window, found.windows)}")
+    if by not in found.groupings:
+        known = [",".join(grouping) for grouping in found.groupings if grouping]
+        raise PublishError(
+            f"{kpi} is not computed by '{','.join(by)}'; {nearest(','.join(by), known)}"
+        )
+    rows = snapshot.values.filter(
+        (pl.col("kpi") == kpi) & (pl.col("window") == window) & (pl.col("by") == ",".join(by))
+    )
+    parts = pl.col("segment").str.split(SEPARATOR)
+    return rows.sort("period_start", "segment").select(
+        "kpi",
+        "window",
+        "period_start",
+        "period_end",
+        *(parts.list.get(index).alias(dimension) for index, dimension in enumerate(by)),
+        *NUMBERS,
+        "status",
+        "is_final",
+        "reason",
+    )
+
+
+def as_csv(values: pl.DataFrame) -> str:
+    """CSV with a header; a missing number is an empty field."""
+    return values.write_csv()
+
+
+def as_json(values: pl.DataFrame) -> str:
+    """A JSON array with an object for each row; a missing number is null."""
+    return values.write_json() + "\n"
+
+
+def as_table(values: pl.DataFrame) -> str:
+    """Aligned columns for reading; numbers to six significant digits."""
+    head = [name for name in values.columns if name not in ("kpi", "window")]
+    rows = [[_cell(row[name]) for name in head] for row in values.iter_rows(named=True)]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    right = {*NUMBERS}
+    lines = [
+        "  ".join(
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for name, cell, width in zip(head, row, widths, strict=True)
+        ).rstrip()
+        for row in [head, *rows]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+    return str(value)
