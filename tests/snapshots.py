@@ -41,6 +41,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "share": {"records": "jobs", "at": "due_at", "numerator": "completed_at <= due_at"},
     "mean": {"records": "tickets", "at": "resolved_at", "of": "restore_seconds"},
     "count": {"records": "complaints", "at": "received_at"},
+    "point_in_time": {"records": "tickets", "from": "opened_at", "until": "resolved_at"},
     "net_score": {
         "records": "surveys",
         "at": "answered_at",

@@ -141,10 +141,10 @@ def test_a_critical_value_is_told_with_its_interval_sample_and_threshold():
             id="missing",
         ),
         pytest.param(
-            reading(None, status=Status.NO_DATA, denominator=0.0, reason="no_cases"),
-            "On-time completion is not defined: no cases in the period."
+            reading(None, status=Status.NO_DATA, denominator=0.0, reason="no records to divide by"),
+            "On-time completion is not defined: no records to divide by."
             " It is neither zero nor on target.",
-            "按时完成率无定义：期内无样本。并非为零，亦非达标。",
+            "按时完成率无定义：没有可作分母的记录。并非为零，亦非达标。",
             id="nothing to divide by",
         ),
         pytest.param(
@@ -167,9 +167,14 @@ def test_a_period_that_was_never_computed_is_told_as_missing():
     )
 
 
-def test_a_count_has_no_interval_to_speak_of():
-    backlog = reading(75.0, low=None, high=None, target=40.0, critical=70.0)
-    keys = {"kind": "count", "unit": "records", "direction": "lower_is_better", "targets": []}
+def test_what_is_counted_in_full_has_no_interval():
+    backlog = reading(75.0, low=75.0, high=75.0, target=40.0, critical=70.0)
+    keys = {
+        "kind": "point_in_time",
+        "unit": "records",
+        "direction": "lower_is_better",
+        "targets": [],
+    }
 
     assert sentence(EN, backlog, **keys) == (
         "On-time completion is 75 (full count), target 40."
@@ -245,7 +250,7 @@ def test_the_review_says_what_it_rests_on():
     assert "October 2026" in text
     assert "Data cut-off 2 Nov 2026 06:30 (UTC+8) · run run-7" in text
     assert "Synthetic data: everything is invented." in text
-    assert "994 of 1,000 records pulled in this run were accepted (99.4%)" in text
+    assert "994 of 1,000 records checked in this run were accepted (99.4%)" in text
 
 
 def test_the_finding_compares_with_the_month_before():
@@ -386,6 +391,7 @@ def test_the_board_links_to_the_review_the_series_and_grafana():
     html = render_board(on_time(), NOW, "en")
 
     assert 'href="/reviews/2026-10.html"' in html
+    assert 'href="/reviews/2026-10.zh.html"' in render_board(on_time(), NOW, "zh")
     assert 'href="/metrics"' in html
     assert 'href="http://localhost:3000"' in html
 

@@ -12,7 +12,7 @@ from sqm.kpi import BaseKpi, Status, Unit
 from sqm.review.formats import Style, number, period, short_month
 from sqm.review.readings import Reading
 from sqm.review.svg import Axis, Label, Svg, nice_ticks, spread, text_width
-from sqm.review.wording import Words, is_full_count
+from sqm.review.wording import Words, has_interval, is_own_sample
 from sqm.windows import Unit as Calendar
 
 LEFT, TOP, GAP = 46, 18, 16
@@ -90,7 +90,7 @@ def kpi_chart(
     label: str,
 ) -> Markup:
     """The chart as inline SVG; needs at least one value."""
-    has_sample = not is_full_count(kpi)
+    has_sample = not is_own_sample(kpi)
     right = width - _label_room(readings, window, style, words)
     bottom = height - AXIS_ROOM - (SAMPLE_HEIGHT + GAP if has_sample else 0)
     low, high = value_range(kpi, readings)
@@ -175,9 +175,9 @@ def _draw_steps(svg: Svg, plot: Plot, levels: Sequence[float | None], css: str) 
 def _draw_line(svg: Svg, plot: Plot, readings: Sequence[Reading]) -> None:
     axis = plot.value
     for i, r in enumerate(readings):
-        if r.low is not None and r.high is not None:
-            x = plot.middle(i)
-            svg.line(x, axis.clipped(r.low), x, axis.clipped(r.high), "g-whisker")
+        if has_interval(r):
+            ends = axis.clipped(r.low or 0.0), axis.clipped(r.high or 0.0)
+            svg.line(plot.middle(i), ends[0], plot.middle(i), ends[1], "g-whisker")
     for first, last in _runs(readings, lambda r: r.value is not None):
         points = [(plot.middle(i), axis.at(readings[i].value or 0)) for i in range(first, last + 1)]
         svg.path(points, "g-data")

@@ -15,12 +15,12 @@ from sqm.kpi import Status
 from sqm.review import formats, pipeline
 from sqm.review.cells import distance_head
 from sqm.review.readings import (
-    board_window,
     latest_complete,
     month_window,
     reading_of_month,
     unbroken_since,
 )
+from sqm.review.sections import build_section
 from sqm.review.svg import shape
 from sqm.review.views import (
     BOARD_SIZES,
@@ -28,7 +28,6 @@ from sqm.review.views import (
     Edition,
     Row,
     build_row,
-    build_section,
     by_family,
     most_urgent,
     records_of,
@@ -79,7 +78,7 @@ def render_board(snapshot: Snapshot, now: datetime, language: str) -> str:
     words = edition.words
     rows = []
     for kpi in edition.manifest.kpis:
-        window = board_window(kpi)
+        window = kpi.main_window
         reading = latest_complete(edition.readings.totals(kpi.name, window), edition.today)
         rows.append(build_row(edition, kpi, window, reading, edition.today, BOARD_SIZES))
     month = add_months(edition.today.replace(day=1), -1)
@@ -94,7 +93,7 @@ def render_board(snapshot: Snapshot, now: datetime, language: str) -> str:
         families=by_family(rows, words),
         distance_head=distance_head(words, width=BOARD_SIZES.distance[0]),
         data_to={row.kpi.name: _data_to(edition, row) for row in rows},
-        review_url=f"/reviews/{month:%Y-%m}.html",
+        review_url=f"/reviews/{month:%Y-%m}{'' if edition.language == 'en' else '.zh'}.html",
         review_name=words("review_of", month=formats.month(month, edition.language, False)),
         grafana=_safe_url(edition.manifest.links.get("grafana", "")),
         now=edition.moment(now),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -33,6 +34,7 @@ class SourceRow:
     pulled: str
     accepted: str
     quarantined: str
+    left_out: str
     newest: str
     late: str
 
@@ -68,13 +70,12 @@ def pipeline_steps(edition: Edition, now: datetime) -> list[Step]:
     words, manifest = edition.words, edition.manifest
     late = late_sources(edition)
     delivered = len(manifest.sources) - len(late)
-    pulled = sum(source.pulled for source in manifest.sources)
-    accepted = sum(source.accepted for source in manifest.sources)
-    quarantined = sum(source.quarantined for source in manifest.sources)
+    accepted, quarantined = _checked(manifest.sources)
+    checked = accepted + quarantined
     took = (manifest.published_at - manifest.started_at).total_seconds()
     age = now - manifest.published_at
     names = words.listing([source.name for source in late])
-    kept = formats.percent(accepted / pulled) if pulled else words("not_defined")
+    kept = formats.percent(accepted / checked) if checked else words("not_defined")
     return [
         Step(
             words("step_sources"),
@@ -86,9 +87,9 @@ def pipeline_steps(edition: Edition, now: datetime) -> list[Step]:
         ),
         Step(
             words("step_validate"),
-            _acceptance(accepted, pulled),
+            _acceptance(accepted, checked),
             words("accepted", share=kept),
-            words("in_quarantine", n=formats.number(quarantined), m=formats.number(pulled)),
+            words("in_quarantine", n=formats.number(quarantined), m=formats.number(checked)),
         ),
         Step(
             words("step_compute"),
@@ -111,10 +112,16 @@ def pipeline_steps(edition: Edition, now: datetime) -> list[Step]:
     ]
 
 
-def _acceptance(accepted: int, pulled: int) -> Status:
-    if not pulled:
+def _checked(sources: Iterable[SourceFacts]) -> tuple[int, int]:
+    """Records accepted and quarantined, of all sources."""
+    facts = [(source.accepted, source.quarantined) for source in sources]
+    return sum(a for a, _ in facts), sum(q for _, q in facts)
+
+
+def _acceptance(accepted: int, checked: int) -> Status:
+    if not checked:
         return Status.NO_DATA
-    share = accepted / pulled
+    share = accepted / checked
     if share < ACCEPTED_CRITICAL:
         return Status.CRITICAL
     return Status.WARNING if share < ACCEPTED_WARNING else Status.OK
@@ -154,6 +161,7 @@ def _source_row(edition: Edition, source: SourceFacts) -> SourceRow:
         formats.number(source.pulled),
         formats.number(source.accepted),
         formats.number(source.quarantined),
+        formats.number(source.left_out),
         edition.moment(source.last_record_at) if source.last_record_at else words("no_data"),
         late,
     )
@@ -181,15 +189,14 @@ def broken_rules(edition: Edition) -> list[RuleRow]:
 
 def quality_sentence(edition: Edition) -> str:
     """How much of what was pulled counts."""
-    sources = edition.manifest.sources
-    pulled = sum(source.pulled for source in sources)
-    if not pulled:
+    accepted, quarantined = _checked(edition.manifest.sources)
+    checked = accepted + quarantined
+    if not checked:
         return edition.words("quality_none")
-    accepted = sum(source.accepted for source in sources)
     return edition.words(
         "quality_lead",
         accepted=formats.number(accepted),
-        pulled=formats.number(pulled),
-        quarantined=formats.number(sum(source.quarantined for source in sources)),
-        share=formats.percent(accepted / pulled),
+        checked=formats.number(checked),
+        quarantined=formats.number(quarantined),
+        share=formats.percent(accepted / checked),
     )

@@ -103,15 +103,6 @@ def unbroken_since(readings: list[Reading], of: Reading) -> Reading | None:
     return None  # it began before the first value that is kept
 
 
-def board_window(kpi: BaseKpi) -> str:
-    """The window the board shows: the alert's, else 28 days, else the longest."""
-    if kpi.alert is not None:
-        return kpi.alert.window
-    if "rolling_28d" in kpi.windows:
-        return "rolling_28d"
-    return max(kpi.windows, key=_days)
-
-
 def month_window(kpi: BaseKpi) -> str | None:
     """The window that stands for a month: the month itself, else the longest rolling one."""
     if Unit.MONTH in kpi.windows:

@@ -79,9 +79,14 @@ def _plain(name: str) -> str:
     return name.replace("_", " ") if name.replace("_", "").isalnum() else name
 
 
-def is_full_count(kpi: BaseKpi) -> bool:
+def is_own_sample(kpi: BaseKpi) -> bool:
     """Whether the value is itself the number of cases."""
     return isinstance(kpi, CountKpi | PointInTime)
+
+
+def has_interval(reading: Reading) -> bool:
+    """Whether chance plays a part; what is counted in full has none, or one of no width."""
+    return reading.low is not None and reading.high is not None and reading.low < reading.high
 
 
 def status_sentence(kpi: BaseKpi, reading: Reading | None, style: Style, words: Words) -> str:
@@ -106,7 +111,7 @@ def status_sentence(kpi: BaseKpi, reading: Reading | None, style: Style, words: 
     match reading.status:
         case Status.CRITICAL | Status.WARNING:
             return words("sentence_breach", **facts) + beyond_sentence(kpi, reading, style, words)
-        case Status.WATCH if is_full_count(kpi) or reading.low is None:
+        case Status.WATCH if not has_interval(reading):
             return words("sentence_watch_count", **facts)
         case Status.INSUFFICIENT if reading.sample_size == 1:
             return words("sentence_insufficient_one", **facts)
@@ -119,17 +124,17 @@ def status_sentence(kpi: BaseKpi, reading: Reading | None, style: Style, words: 
 def evidence_of(kpi: BaseKpi, reading: Reading, style: Style, words: Words) -> str:
     """Interval and sample size: 95% interval 91.8–92.8%, n 11,832."""
     n = words("sample", n=number(reading.sample_size))
-    if is_full_count(kpi):
-        return words("full_count")
-    if reading.low is None or reading.high is None:
-        return n
-    interval = style.interval(reading.low, reading.high)
+    if not has_interval(reading):
+        return words("full_count") if is_own_sample(kpi) else n
+    interval = style.interval(reading.low or 0.0, reading.high or 0.0)
+    if is_own_sample(kpi):
+        return words("interval_alone", evidence=words.evidence(kpi), interval=interval)
     return words("interval_and_n", evidence=words.evidence(kpi), interval=interval, n=n)
 
 
 def is_undefined(reading: Reading) -> bool:
     """Whether there was nothing to divide by, as against nothing known."""
-    return reading.value is None and reading.denominator == 0
+    return reading.value is None and reading.denominator == 0 and "mature" not in reading.reason
 
 
 def missing_word(reading: Reading | None, words: Words) -> str:
@@ -144,7 +149,7 @@ def beyond_sentence(kpi: BaseKpi, reading: Reading, style: Style, words: Words) 
     if threshold is None:
         return ""
     level = words("level_critical" if is_critical else "level_warning")
-    key = "it_is_beyond" if reading.low is None else "interval_is_beyond"
+    key = "interval_is_beyond" if has_interval(reading) else "it_is_beyond"
     return words(key, level=level, threshold=style.value(threshold))
 
 
