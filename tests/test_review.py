@@ -381,6 +381,14 @@ def test_a_missing_value_from_a_punctual_source_is_not_urgent():
     assert "Nothing is beyond a threshold with evidence, and no source is late." in text
 
 
+def test_moments_without_a_zone_are_in_utc():
+    late = source("work_orders", "jobs", hours_old=72)
+    naive = late.model_copy(update={"last_record_at": AS_OF.replace(tzinfo=None)})
+    html = render_board(make_snapshot([], [], sources=(naive,)), NOW, "en")
+
+    assert "1 of 1 delivered" in html
+
+
 def test_an_old_snapshot_is_not_called_todays():
     text = plain(Page(render_board(on_time(), NOW + timedelta(days=3), "en")).text)
 
@@ -443,6 +451,15 @@ def test_many_comparisons_need_more_evidence():
 
     assert compare(make_kpi(), "team", rows).worse == ()
     assert compare(make_kpi(), "team", rows[-1:]).worse == ("unlucky",)
+
+
+def test_segments_without_a_target_are_shown_but_not_compared():
+    free = {"target": None, "warning": None, "critical": None, "status": "no_target"}
+    rows = [{**line, **free} for line in on_time_rows()]
+    html = render_review(make_snapshot([make_kpi(targets=[])], rows), OCTOBER, "en")
+
+    assert "No target was set to compare with" in html
+    assert "comparisons" not in html
 
 
 def test_of_many_segments_the_worst_twelve_are_drawn():

@@ -263,16 +263,14 @@ def _draw_dots_frame(
 
 
 def _roomy_ticks(axis: Axis, style: Style) -> list[tuple[float, str]]:
-    """As many ticks, up to four, as have room for their texts."""
-    ticks: list[tuple[float, str]] = []
-    for count in (3, 2, 1):
-        shown = nice_ticks(axis.low * style.factor, axis.high * style.factor, count)
-        values = [x / style.factor for x in shown]
-        ticks = list(zip(values, style.ticks(values), strict=True))
-        room = sum(text_width(text, FONT) + 10 for _, text in ticks)
-        if room <= axis.end - axis.start:
-            return ticks
-    return ticks[:1]
+    """As many ticks as have room for their texts; at the least the first and the last."""
+    shown = nice_ticks(axis.low * style.factor, axis.high * style.factor, 3)
+    values = [x / style.factor for x in shown]
+    ticks = list(zip(values, style.ticks(values), strict=True))
+    room = max(text_width(text, FONT) for _, text in ticks) + 8
+    if len(ticks) < 3 or room <= axis.at(values[1]) - axis.at(values[0]):
+        return ticks
+    return [ticks[0], ticks[-1]]
 
 
 def _draw_dot(svg: Svg, axis: Axis, y: float, row: Compared) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from statistics import median
 
 from sqm.kpi import BaseKpi, Direction, NetScore, Unit
@@ -200,6 +200,11 @@ def month(d: date, language: str, with_year: bool = True) -> str:
 
 def short_month(d: date, language: str) -> str:
     return f"{d.month}月" if language == "zh" else MONTHS[d.month - 1][:3]
+
+
+def in_utc(at: datetime) -> datetime:
+    """A moment of the snapshot; those without a zone are in UTC."""
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def moment(at: datetime, language: str) -> str:

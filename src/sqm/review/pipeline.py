@@ -61,7 +61,7 @@ def _overdue(edition: Edition, source: SourceFacts) -> timedelta | None:
         return None
     if source.last_record_at is None:
         return timedelta.max
-    age = edition.manifest.as_of - source.last_record_at
+    age = formats.in_utc(edition.manifest.as_of) - formats.in_utc(source.last_record_at)
     return age if age > timedelta(hours=source.expected_every_hours) else None
 
 
@@ -73,7 +73,7 @@ def pipeline_steps(edition: Edition, now: datetime) -> list[Step]:
     accepted, quarantined = _checked(manifest.sources)
     checked = accepted + quarantined
     took = (manifest.published_at - manifest.started_at).total_seconds()
-    age = now - manifest.published_at
+    age = now - formats.in_utc(manifest.published_at)
     names = words.listing([source.name for source in late])
     kept = formats.percent(accepted / checked) if checked else words("not_defined")
     return [
@@ -129,7 +129,7 @@ def _acceptance(accepted: int, checked: int) -> Status:
 
 def trust_sentence(edition: Edition, now: datetime) -> str:
     """The answer to whether today's numbers can be trusted."""
-    age = now - edition.manifest.published_at
+    age = now - formats.in_utc(edition.manifest.published_at)
     shown = age_text(edition, age)
     if age > STALE_AFTER:
         return edition.words("trust_old", age=shown)

@@ -185,9 +185,12 @@ def _segments_caption(edition: Edition, row: Row, comparison: Comparison) -> str
         return ""
     is_parts = is_additive(row.kpi)
     start, end = reading.period_start, reading.period_end
+    key = "dots_caption" if comparison.compared > 1 else "dots_caption_alone"
+    if is_parts:
+        key = "parts_caption"
     parts = [
         words(
-            "parts_caption" if is_parts else "dots_caption",
+            key,
             dimension=words.dimension(comparison.dimension),
             period=formats.period(row.window, start, end, edition.language),
             n=comparison.compared,

@@ -45,13 +45,13 @@ class Edition:
         self.words = Words(self.language)
         self.readings = Readings(snapshot.values)
         self.zone = ZoneInfo(snapshot.manifest.timezone)
-        self.today = snapshot.manifest.as_of.astimezone(self.zone).date()
+        self.today = formats.in_utc(snapshot.manifest.as_of).astimezone(self.zone).date()
 
     def moment(self, at: datetime) -> str:
-        return formats.moment(at.astimezone(self.zone), self.language)
+        return formats.moment(formats.in_utc(at).astimezone(self.zone), self.language)
 
     def offset(self) -> str:
-        return formats.offset(self.manifest.as_of.astimezone(self.zone))
+        return formats.offset(formats.in_utc(self.manifest.as_of).astimezone(self.zone))
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,8 @@ def segment_finding(kpi: BaseKpi, comparison: Comparison, words: Words) -> str:
     worse, compared = comparison.worse, comparison.compared
     side = words("below" if is_worse(kpi, 0, 1) else "above")
     if not compared:
-        return words("segments_uncompared")
+        has_target = any(c.reading.target is not None for c in comparison.drawn)
+        return words("segments_uncompared" if has_target else "segments_untargeted")
     if not worse:
         return words("segments_none", dimension=words.dimension(comparison.dimension), side=side)
     if len(worse) == 1:
