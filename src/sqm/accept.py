@@ -36,18 +36,15 @@ def gather_records(
     return table
 
 
-def accept_records(
-    connection: duckdb.DuckDBPyConnection,
-    project: Project,
-    record_type: RecordType,
-    broken: Mapping[str, str],
-    run_id: str,
+def mark_broken(
+    connection: duckdb.DuckDBPyConnection, record_type: RecordType, broken: Mapping[str, str]
 ) -> None:
-    """Move broken rows to quarantine and the others into the record table, in one transaction.
+    """Note which gathered rows are to be set aside, and by which rules.
 
     `broken` gives, for each critical rule about rows, the query for the `_row` of its breakers.
+    Do this for all record types before any is accepted: a rule may look at other record tables.
     """
-    table, incoming = quote(record_type.name), quote(f"incoming_{record_type.name}")
+    incoming = quote(f"incoming_{record_type.name}")
     found = [
         f"select _row, {literal(rule)} as rule from ({query})" for rule, query in broken.items()
     ]
@@ -57,10 +54,18 @@ def accept_records(
         " where nth > 1"
     )
     connection.execute(
-        "create or replace temp table broken as\n"
+        f"create or replace table staging.{quote(f'broken_{record_type.name}')} as\n"
         "select _row, string_agg(distinct rule, ', ' order by rule) as rule\n"
         f"from ({' union all '.join(found)}) group by _row"
     )
+
+
+def accept_records(
+    connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType, run_id: str
+) -> None:
+    """Move marked rows to quarantine and the others into the record table, in one transaction."""
+    table, incoming = quote(record_type.name), quote(f"incoming_{record_type.name}")
+    broken = f"staging.{quote(f'broken_{record_type.name}')}"
     columns = ", ".join(quote(column) for column in record_type.column_names)
     sources = _sources(project, record_type.name)
     connection.execute("begin")
@@ -71,7 +76,7 @@ def accept_records(
                 "insert into sqm.quarantine\n"
                 f"select $run_id, i._source, {literal(record_type.name)}, b.rule,"
                 f" cast(i.{quote(record_type.key)} as varchar), i._source_row, r._file, {content}\n"
-                f"from broken as b join {incoming} as i using (_row)\n"
+                f"from {broken} as b join {incoming} as i using (_row)\n"
                 f"join staging.{quote(f'raw_{name}')} as r on r._row = i._source_row\n"
                 f"where i._source = {literal(name)}",
                 {"run_id": run_id},
@@ -81,13 +86,13 @@ def accept_records(
         connection.execute(
             f"insert into {table} ({columns}, _source, _run_id)\n"
             f"select {columns}, _source, {literal(run_id)} from {incoming}\n"
-            "where _row not in (select _row from broken)"
+            f"where _row not in (select _row from {broken})"
         )
         connection.execute("commit")
     except BaseException:
         connection.execute("rollback")
         raise
-    connection.execute("drop table broken")
+    connection.execute(f"drop table {broken}")
     connection.execute(f"drop table {incoming}")
     for name in sources:
         connection.execute(f"drop table staging.{quote(name)}")

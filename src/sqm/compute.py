@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -29,9 +29,15 @@ def compute_values(
     kpis = tuple(kpis)
     plan = make_plan(kpis, record_types, zone)
     today = local_date(as_of, zone)
-    moment = as_of.astimezone(UTC).replace(tzinfo=None)
+    parameters = {
+        "as_of": as_of.astimezone(UTC).replace(tzinfo=None),
+        "today": today,
+        "last_day": local_date(as_of - timedelta(microseconds=1), zone),
+    }
     for step in plan.steps:
-        connection.execute(step.sql, _used(step.sql, moment, today))
+        # DuckDB refuses parameters that a statement does not name
+        named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
+        connection.execute(step.sql, named)
     sums = [_fetch(connection, step.sql) for step in plan.results]
     for step in plan.steps:
         connection.execute(f"drop table if exists {step.table}")
@@ -41,12 +47,6 @@ def compute_values(
 def local_date(moment: datetime, zone: str) -> date:
     """The calendar day of an aware moment in a time zone."""
     return moment.astimezone(ZoneInfo(zone)).date()
-
-
-def _used(sql: str, as_of: datetime, today: date) -> dict[str, datetime | date]:
-    """The parameters that a statement names; DuckDB refuses others."""
-    parameters: dict[str, datetime | date] = {"as_of": as_of, "today": today}
-    return {name: value for name, value in parameters.items() if f"${name}" in sql}
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:

@@ -56,7 +56,7 @@ def _judge(rows: pl.DataFrame, kpi: BaseKpi, today: date) -> pl.DataFrame:
         is_final=pl.col("period_end") <= mature_by,
         reason=pl.when(pl.col("value").is_not_null())
         .then(pl.lit(""))
-        .when(pl.col("period_start") >= mature_by)
+        .when((pl.col("period_start") >= mature_by) & (mature_by < today))
         .then(pl.lit("not mature yet"))
         .otherwise(pl.lit("no records to divide by")),
     )

@@ -53,7 +53,7 @@ DURATIONS = (Unit.SECONDS, Unit.SECONDS_PER_UNIT_YEAR)
 
 
 class Status(StrEnum):
-    """The state of a KPI value; the order is that of growing concern."""
+    """The state of a KPI value."""
 
     OK = "ok"
     WATCH = "watch"  # beyond target, chance not excluded
@@ -62,6 +62,17 @@ class Status(StrEnum):
     INSUFFICIENT = "insufficient"  # fewer cases than min_sample
     NO_DATA = "no_data"  # no value: nothing to divide by
     NO_TARGET = "no_target"  # nothing was promised for this period
+
+
+WORST_FIRST = (
+    Status.CRITICAL,
+    Status.WARNING,
+    Status.NO_DATA,
+    Status.WATCH,
+    Status.INSUFFICIENT,
+    Status.OK,
+    Status.NO_TARGET,
+)
 
 
 class Text(Definition):

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqm import __version__
-from sqm.accept import accept_records, gather_records, source_facts
+from sqm.accept import accept_records, gather_records, mark_broken, source_facts
 from sqm.compute import compute_values, local_date
 from sqm.errors import SqmError
-from sqm.kpi import Status
+from sqm.kpi import WORST_FIRST, Status
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
@@ -136,7 +136,9 @@ def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
         for record_type in record_types:
             found = verdicts.get(record_type.name)
             broken = {rows.rule: rows.query for rows in found.broken} if found else {}
-            accept_records(connection, project, record_type, broken, run.run_id)
+            mark_broken(connection, record_type, broken)
+        for record_type in record_types:
+            accept_records(connection, project, record_type, run.run_id)
     return tuple(facts)
 
 
@@ -221,7 +223,6 @@ def reviews_dir(project: Project) -> Path:
 def scorecard(project: Project) -> list[dict[str, object]]:
     """The published totals of each KPI at its latest complete period, worst first."""
     snapshot = read_snapshot(project.state)
-    order = list(Status)
     main = {kpi.name: kpi.main_window for kpi in project.kpis}
     found = [
         {
@@ -239,7 +240,7 @@ def scorecard(project: Project) -> list[dict[str, object]]:
         if row["by"] == "" and row["window"] == main.get(row["kpi"])
     ]
     return sorted(
-        found, key=lambda row: (-order.index(Status(str(row["status"]))), str(row["KPI"]))
+        found, key=lambda row: (WORST_FIRST.index(Status(str(row["status"]))), str(row["KPI"]))
     )
 
 

@@ -129,8 +129,8 @@ class Plan:
 def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str) -> Plan:
     """The plan for these KPIs.
 
-    Its statements take two parameters: `$as_of`, the moment of computation (UTC, naive), and
-    `$today`, its local date.
+    Its statements take three parameters: `$as_of`, the moment of computation (UTC, naive), `$today`,
+    its local date, and `$last_day`, the last local day that has begun before it.
     """
     scans: dict[tuple[str, str], Scan] = {}
 
@@ -349,7 +349,7 @@ def _dense_sql(scan: Scan) -> str:
     return _lines(
         f"select\n  {_comma(['day', 'level', 'segment', *columns])}",
         "from (",
-        "  select cast(unnest(generate_series(min(day), cast($today as date), interval 1 day))"
+        "  select cast(unnest(generate_series(min(day), cast($last_day as date), interval 1 day))"
         " as date) as day",
         f"  from {day_rows}\n)",
         "cross join (",
