@@ -1,0 +1,266 @@
+"""The chart of one KPI over time: values, target, critical threshold and sample size beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from markupsafe import Markup
+
+from sqm.kpi import BaseKpi, Status, Unit
+from sqm.review.formats import Style, number, period, short_month
+from sqm.review.readings import Reading
+from sqm.review.svg import Axis, Label, Svg, nice_ticks, spread, text_width
+from sqm.review.wording import Words, has_interval, is_own_sample
+from sqm.windows import Unit as Calendar
+
+LEFT, TOP, GAP = 46, 18, 16
+AXIS_ROOM = 30  # months and years under the plot
+SAMPLE_HEIGHT = 40
+FONT = 10
+INTERVALS = 0.25  # intervals widen the axis by no more than this share at each end
+NEAR = 0.5  # the critical threshold is drawn if it widens the axis by no more than this share
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Where values and periods are placed."""
+
+    value: Axis  # values to heights
+    left: float
+    right: float
+    count: int
+
+    @property
+    def step(self) -> float:
+        return (self.right - self.left) / self.count
+
+    def edge(self, i: int) -> float:
+        return self.left + i * self.step
+
+    def middle(self, i: int) -> float:
+        return self.left + (i + 0.5) * self.step
+
+    @property
+    def top(self) -> float:
+        return self.value.end
+
+    @property
+    def bottom(self) -> float:
+        return self.value.start
+
+
+def value_range(kpi: BaseKpi, readings: Sequence[Reading]) -> tuple[float, float]:
+    """The ends of the value axis: all values and targets; critical where that is near."""
+    values = [r.value for r in readings if r.value is not None]
+    values += [r.target for r in readings if r.target is not None]
+    low, high = min(values), max(values)
+    span = (high - low) or abs(high) * 0.1 or 1.0
+    for critical in {r.critical for r in readings if r.critical is not None}:
+        if critical > min(values) - span * NEAR and critical < max(values) + span * NEAR:
+            low, high = min(low, critical), max(high, critical)
+    margin = ((high - low) or span) * 0.08
+    ends = low - margin, high + margin
+    # room for intervals, but not so much that the line is pressed flat
+    lows = [r.low for r in readings if r.low is not None]
+    highs = [r.high for r in readings if r.high is not None]
+    reach = span * INTERVALS
+    ends = max(min([ends[0], *lows]), ends[0] - reach), min(max([ends[1], *highs]), ends[1] + reach)
+    if low >= 0:
+        ends = max(0.0, ends[0]), ends[1]
+    if kpi.unit is Unit.RATIO and high <= 1:
+        ends = ends[0], min(1.0, ends[1])
+    return ends
+
+
+def is_drawn(level: float, ends: tuple[float, float]) -> bool:
+    return ends[0] <= level <= ends[1]
+
+
+def kpi_chart(
+    kpi: BaseKpi,
+    readings: Sequence[Reading],
+    window: str,
+    style: Style,
+    words: Words,
+    *,
+    width: float,
+    height: float,
+    label: str,
+) -> Markup:
+    """The chart as inline SVG; needs at least one value."""
+    has_sample = not is_own_sample(kpi)
+    right = width - _label_room(readings, window, style, words)
+    bottom = height - AXIS_ROOM - (SAMPLE_HEIGHT + GAP if has_sample else 0)
+    low, high = value_range(kpi, readings)
+    left = _axis_room(low, high, style)
+    plot = Plot(Axis(low, high, bottom, TOP), left, right, len(readings))
+    svg = Svg(width, height, label)
+    uid = f"hatch-{kpi.name}"
+    svg.define_hatch(uid)
+    _draw_values_axis(svg, plot, style)
+    _draw_months(svg, plot, readings, words)
+    _draw_provisional(svg, plot, readings, uid, words)
+    _draw_steps(svg, plot, [r.critical for r in readings], "g-crit thin")
+    _draw_steps(svg, plot, [r.target for r in readings], "g-target")
+    _draw_line(svg, plot, readings)
+    _draw_names(svg, plot, _names(plot, readings, window, style, words))
+    if has_sample:
+        _draw_sample(svg, plot, readings, height - 4, words("n_per", unit=words.window(window)))
+    return svg.markup()
+
+
+def _axis_room(low: float, high: float, style: Style) -> float:
+    ticks = [x / style.factor for x in nice_ticks(low * style.factor, high * style.factor, 5)]
+    return max([LEFT, *(text_width(text, FONT) + 10 for text in style.ticks(ticks))])
+
+
+def _draw_values_axis(svg: Svg, plot: Plot, style: Style) -> None:
+    f = style.factor
+    ticks = [x / f for x in nice_ticks(plot.value.low * f, plot.value.high * f, 5)]
+    for value, text in zip(ticks, style.ticks(ticks), strict=True):
+        y = plot.value.at(value)
+        svg.line(plot.left, y, plot.right, y, "g-grid")
+        svg.text(plot.left - 7, y + 3.5, text, "dim", "end")
+
+
+def _draw_months(svg: Svg, plot: Plot, readings: Sequence[Reading], words: Words) -> None:
+    """Months where they begin, the year on a second line where it starts."""
+    free, seen_year = 0.0, 0
+    svg.line(plot.left, plot.bottom, plot.right, plot.bottom, "g-grid")
+    for i, reading in enumerate(readings):
+        day = reading.period_start
+        if i and day.month == readings[i - 1].period_start.month:
+            continue
+        if not i and day.day > 7:
+            continue
+        x, name = plot.edge(i), short_month(day, words.language)
+        svg.line(x, plot.bottom, x, plot.bottom + 4, "g-axis")
+        is_year = day.year != seen_year
+        year = f"{day.year}年" if words.language == "zh" else str(day.year)
+        if x < free or x + text_width(name, FONT) > plot.right + 8:
+            continue
+        svg.text(x + 3, plot.bottom + 13, name, "dim")
+        if is_year:
+            svg.text(x + 3, plot.bottom + 24, year, "dim")
+            seen_year = day.year
+        free = x + text_width(name, FONT) + 6
+
+
+def _draw_provisional(
+    svg: Svg, plot: Plot, readings: Sequence[Reading], uid: str, words: Words
+) -> None:
+    spans = list(_runs(readings, lambda r: not r.is_final))
+    for first, last in spans:
+        x = plot.edge(first)
+        svg.hatch(uid, x, plot.top, plot.edge(last + 1) - x, plot.bottom - plot.top)
+    if spans:
+        svg.text(plot.edge(spans[-1][1] + 1), plot.top - 6, words("provisional"), "dim", "end")
+
+
+def _draw_steps(svg: Svg, plot: Plot, levels: Sequence[float | None], css: str) -> None:
+    """A level that holds for whole periods: steps where it changes, gaps where there is none."""
+    path: list[tuple[float, float]] = []
+    for i, level in enumerate(levels):
+        if level is None or not is_drawn(level, (plot.value.low, plot.value.high)):
+            svg.path(path, css)
+            path = []
+            continue
+        y = plot.value.at(level)
+        path += [(plot.edge(i), y), (plot.edge(i + 1), y)]
+    svg.path(path, css)
+
+
+def _draw_line(svg: Svg, plot: Plot, readings: Sequence[Reading]) -> None:
+    axis = plot.value
+    for i, r in enumerate(readings):
+        if has_interval(r):
+            ends = axis.clipped(r.low or 0.0), axis.clipped(r.high or 0.0)
+            svg.line(plot.middle(i), ends[0], plot.middle(i), ends[1], "g-whisker")
+    for first, last in _runs(readings, lambda r: r.value is not None):
+        points = [(plot.middle(i), axis.at(readings[i].value or 0)) for i in range(first, last + 1)]
+        svg.path(points, "g-data")
+    for i, r in enumerate(readings):
+        if r.value is None:
+            svg.cross(plot.middle(i), plot.bottom - 5, 2.5, "g-gap")
+            continue
+        _draw_point(svg, plot.middle(i), axis.at(r.value), r)
+
+
+def _draw_point(svg: Svg, x: float, y: float, reading: Reading) -> None:
+    if reading.status is Status.CRITICAL:
+        svg.square(x, y, 3.2, "g-bad")
+    elif reading.status is Status.WARNING:
+        svg.triangle(x, y, 4, "g-amber")
+    elif reading.is_final:
+        svg.dot(x, y, 2.2, "g-pt")
+    else:
+        svg.dot(x, y, 2.8, "g-open")
+
+
+def _names(
+    plot: Plot, readings: Sequence[Reading], window: str, style: Style, words: Words
+) -> list[Label]:
+    """What stands at the right end of the lines."""
+    latest = next(r for r in reversed(readings) if r.value is not None)
+    ends = plot.value.low, plot.value.high
+    last = readings[-1]
+    labels = [Label(plot.value.at(latest.value or 0), _latest(latest, window, style, words), "")]
+    labels[0] = Label(labels[0].at, labels[0].text, _emphasis(latest))
+    if last.target is not None:
+        text = f"{words('target')} {style.value(last.target)}"
+        labels.append(Label(plot.value.at(last.target), text, "ink b"))
+    if last.critical is not None and is_drawn(last.critical, ends):
+        text = f"{words('critical_at')} {style.value(last.critical)}"
+        labels.append(Label(plot.value.at(last.critical), text, "t-bad"))
+    return labels
+
+
+def _emphasis(reading: Reading) -> str:
+    return "t-bad b" if reading.status is Status.CRITICAL else "ink b"
+
+
+def _latest(reading: Reading, window: str, style: Style, words: Words) -> str:
+    if window == Calendar.MONTH:
+        name = short_month(reading.period_start, words.language)
+    else:
+        start, end = reading.period_start, reading.period_end
+        name = period(window, start, end, words.language, with_year=False)
+    return f"{name} {style.value(reading.value or 0)}"
+
+
+def _label_room(readings: Sequence[Reading], window: str, style: Style, words: Words) -> float:
+    full = Plot(Axis(*(-1e300, 1e300), 0, 1), 0, 1, max(len(readings), 1))
+    texts = [label.text for label in _names(full, readings, window, style, words)]
+    texts.append(words("n_per", unit=words.window(window)))
+    return max(text_width(text, FONT) for text in texts) * 1.06 + 14
+
+
+def _draw_names(svg: Svg, plot: Plot, labels: Sequence[Label]) -> None:
+    heights = spread(labels, 13, plot.top + 2, plot.bottom - 2)
+    for label, y in zip(labels, heights, strict=True):
+        svg.path(((plot.right + 1, label.at), (plot.right + 8, y)), "g-lead")
+        svg.text(plot.right + 11, y + 3.5, label.text, label.css)
+
+
+def _draw_sample(svg: Svg, plot: Plot, readings: Sequence[Reading], base: float, name: str) -> None:
+    most = max(r.sample_size for r in readings)
+    for i, r in enumerate(readings):
+        high = r.sample_size / (most or 1) * (SAMPLE_HEIGHT - 10)
+        svg.rect(plot.edge(i) + plot.step * 0.18, base - high, plot.step * 0.64, high, "g-bar")
+    svg.line(plot.left, base, plot.right, base, "g-axis")
+    svg.text(plot.left - 7, base, "0", "dim", "end")
+    if most:
+        svg.text(plot.left - 7, base - SAMPLE_HEIGHT + 17, number(most), "dim", "end")
+    svg.text(plot.right + 11, base - SAMPLE_HEIGHT / 2 + 8, name, "dim")
+
+
+def _runs(readings: Sequence[Reading], holds: Callable[[Reading], bool]) -> list[tuple[int, int]]:
+    """First and last index of each unbroken run for which `holds` is true."""
+    runs = []
+    for is_true, group in groupby(enumerate(readings), key=lambda item: holds(item[1])):
+        indexes = [i for i, _ in group]
+        if is_true:
+            runs.append((indexes[0], indexes[-1]))
+    return runs

@@ -1,0 +1,207 @@
+"""What the templates show of one KPI: texts and small charts, ready to print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+from sqm.kpi import Kpi, Rate, Status
+from sqm.review import formats
+from sqm.review.cells import distance_cell, sparkline
+from sqm.review.formats import Style, style_of
+from sqm.review.readings import Reading, Readings, chart_window, charted, period_before
+from sqm.review.segments import is_additive
+from sqm.review.wording import (
+    Words,
+    has_interval,
+    is_own_sample,
+    missing_word,
+    status_sentence,
+)
+from sqm.snapshot import Snapshot
+
+SPARK_PERIODS = {"week": 26, "month": 24}
+URGENCY = (
+    Status.CRITICAL,
+    Status.WARNING,
+    Status.NO_DATA,
+    Status.WATCH,
+    Status.INSUFFICIENT,
+    Status.NO_TARGET,
+    Status.OK,
+)
+
+
+class Edition:
+    """One snapshot in one language: what every part of a page needs."""
+
+    def __init__(self, snapshot: Snapshot, language: str) -> None:
+        self.manifest = snapshot.manifest
+        self.language = "zh" if language.startswith("zh") else "en"
+        self.words = Words(self.language)
+        self.readings = Readings(snapshot.values)
+        self.zone = ZoneInfo(snapshot.manifest.timezone)
+        self.today = formats.in_utc(snapshot.manifest.as_of).astimezone(self.zone).date()
+
+    def moment(self, at: datetime) -> str:
+        return formats.moment(formats.in_utc(at).astimezone(self.zone), self.language)
+
+    def offset(self) -> str:
+        return formats.offset(formats.in_utc(self.manifest.as_of).astimezone(self.zone))
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large the small charts of a table are."""
+
+    distance: tuple[float, float]
+    spark: tuple[float, float]
+
+
+BOARD_SIZES = Sizes((210, 44), (170, 34))
+REVIEW_SIZES = Sizes((96, 26), (76, 20))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One KPI in a table."""
+
+    kpi: Kpi
+    title: str
+    reading: Reading | None
+    style: Style
+    status: Status
+    value: str
+    is_missing: bool
+    is_provisional: bool
+    interval: str
+    target: str
+    distance: Markup
+    before: str
+    change: str
+    spark: Markup
+    n: str
+    window: str
+    sentence: str
+
+    @property
+    def anchor(self) -> str:
+        return f"kpi-{self.kpi.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The KPIs of one folder."""
+
+    title: str
+    rows: list[Row]
+
+
+def build_row(
+    edition: Edition,
+    kpi: Kpi,
+    window: str | None,
+    reading: Reading | None,
+    until: date,
+    sizes: Sizes,
+) -> Row:
+    """The row of a KPI; `until` ends its trend."""
+    words = edition.words
+    totals = edition.readings.totals(kpi.name, window) if window else []
+    trend_window = chart_window(kpi) or window or kpi.windows[0]
+    trend = charted(edition.readings.totals(kpi.name, trend_window), trend_window, until)
+    style = style_for(edition, kpi, trend, reading)
+    before = period_before(totals, reading) if reading else None
+    value = reading.value if reading else None
+    target = reading.target if reading else _target_on(kpi, until)
+    was = before.value if before else None
+    return Row(
+        kpi=kpi,
+        title=kpi.title(edition.language),
+        reading=reading,
+        style=style,
+        status=reading.status if reading else Status.NO_DATA,
+        value=missing_word(reading, words) if value is None else style.value(value),
+        is_missing=value is None,
+        is_provisional=value is not None and reading is not None and not reading.is_final,
+        interval=interval_text(kpi, reading, style, words),
+        target=words("not_set") if target is None else style.bound(target, kpi.direction),
+        distance=distance_cell(
+            kpi, reading, style, words, width=sizes.distance[0], height=sizes.distance[1]
+        ),
+        before=missing_word(before, words) if was is None else style.value(was),
+        change="" if value is None or was is None else style.change(value - was),
+        spark=sparkline(
+            kpi,
+            trend[-SPARK_PERIODS.get(trend_window, 26) :],
+            trend_window,
+            style,
+            words,
+            width=sizes.spark[0],
+            height=sizes.spark[1],
+        ),
+        n="" if reading is None or is_own_sample(kpi) else formats.number(reading.sample_size),
+        window=window or "",
+        sentence=status_sentence(kpi, reading, style, words),
+    )
+
+
+def style_for(
+    edition: Edition, kpi: Kpi, trend: Iterable[Reading], reading: Reading | None
+) -> Style:
+    """The KPI's style, with more decimals where its value would read like a threshold it is not."""
+    values = [r.value for r in trend if r.value is not None]
+    style = style_of(kpi, values, edition.manifest.currency, edition.language)
+    if reading is None:
+        return style
+    return style.telling_apart(reading.value, (reading.target, reading.warning, reading.critical))
+
+
+def _target_on(kpi: Kpi, day: date) -> float | None:
+    target = kpi.target_on(day)
+    return target.target if target else None
+
+
+def interval_text(kpi: Kpi, reading: Reading | None, style: Style, words: Words) -> str:
+    if reading is None or reading.value is None:
+        return ""
+    if not has_interval(reading):
+        return words("full_count" if is_additive(kpi) else "none_given")
+    return style.interval(reading.low or 0.0, reading.high or 0.0)
+
+
+def by_family(rows: Iterable[Row], words: Words) -> list[Family]:
+    """The rows under their families, in the order in which they come."""
+    families: dict[str, list[Row]] = {}
+    for row in rows:
+        families.setdefault(row.kpi.family, []).append(row)
+    return [Family(words.family(name), members) for name, members in families.items()]
+
+
+def tally(rows: Iterable[Row]) -> list[tuple[Status, int]]:
+    """How many KPIs have each status, worst first; a status nobody has is left out."""
+    counts = {status: 0 for status in reversed(Status)}
+    order = [Status.CRITICAL, Status.WARNING, Status.WATCH, Status.OK]
+    for row in rows:
+        counts[row.status] += 1
+    order += [Status.INSUFFICIENT, Status.NO_DATA, Status.NO_TARGET]
+    return [(status, counts[status]) for status in order if counts[status]]
+
+
+def most_urgent(rows: Iterable[Row], statuses: Iterable[Status]) -> list[Row]:
+    """The rows with one of the statuses, worst first."""
+    wanted = set(statuses)
+    return sorted(
+        (row for row in rows if row.status in wanted), key=lambda r: URGENCY.index(r.status)
+    )
+
+
+def records_of(kpi: Kpi) -> set[str]:
+    """The record types a KPI is computed from."""
+    if isinstance(kpi, Rate):
+        return {kpi.numerator.records, kpi.denominator.records}
+    return {kpi.records}
