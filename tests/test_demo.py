@@ -151,21 +151,21 @@ def test_row_counts_are_as_told(folder: Path, records: duckdb.DuckDBPyConnection
     for file in truths(folder)["files"]:
         if file["records"] == "tickets":
             continue  # an update log: many rows per ticket
-        bad = sum(n for reason, n in file["bad_rows"].items() if reason != "unreadable line")
+        bad = sum(n for reason, n in file["bad_rows"].items() if reason != "unreadable_line")
         rows = one(records, f"select count(*) from {file['records']}")
         assert rows == file["good_rows"] + bad, file["file"]
 
 
 IS_BAD = {
-    ("jobs", "unreadable created_at"): "created_at is null",
-    ("jobs", "unreadable completed_at"): "status = 'completed' and completed_at is null",
+    ("jobs", "unreadable_created_at"): "created_at is null",
+    ("jobs", "unreadable_completed_at"): "status = 'completed' and completed_at is null",
     ("jobs", "completed_not_before_created"): "completed_at < created_at",
     ("jobs", "labour_minutes_not_negative"): "labour_minutes < 0",
-    ("tickets", "unreadable opened_at"): "opened_at is null",
+    ("tickets", "unreadable_opened_at"): "opened_at is null",
     ("tickets", "resolved_not_before_opened"): "resolved_at < opened_at",
-    ("ticket_events", "unreadable changed_at"): "changed_at is null",
+    ("ticket_events", "unreadable_changed_at"): "changed_at is null",
     ("ticket_events", "belongs_to_a_ticket"): "ticket_id is null",
-    ("complaints", "unreadable received_at"): "received_at is null",
+    ("complaints", "unreadable_received_at"): "received_at is null",
     ("complaints", "resolved_not_before_received"): "resolved_at < received_at",
     ("complaints", "compensation_not_negative"): "compensation < 0",
     ("outages", "ended_not_before_started"): "ended_at < started_at",
@@ -173,7 +173,7 @@ IS_BAD = {
     ("surveys", "nps_between_0_and_10"): "nps > 10",
     ("surveys", "answered_not_before_sent"): "answered_at < sent_at",
     ("deliveries", "quantity_above_zero"): "quantity <= 0",
-    ("returns", "unreadable received_at"): "received_at is null",
+    ("returns", "unreadable_received_at"): "received_at is null",
     ("fixes", "found_not_before_delivered"): "found_defective_at < delivered_at",
     ("audits", "items_passed_within_applicable"): "items_passed > items_applicable",
 }
@@ -185,7 +185,7 @@ def test_bad_rows_are_as_told(folder: Path, records: duckdb.DuckDBPyConnection) 
         table = file["records"]
         key = BUILT_IN[table].key
         for reason in file["bad_rows"]:
-            if reason == "unreadable line":
+            if reason == "unreadable_line":
                 continue
             condition = {
                 "missing_key": f"{key} is null",
@@ -202,7 +202,7 @@ def test_bad_rows_are_as_told(folder: Path, records: duckdb.DuckDBPyConnection) 
         (file["records"], reason): n
         for file in truths(folder)["files"]
         for reason, n in file["bad_rows"].items()
-        if reason != "unreadable line"
+        if reason != "unreadable_line"
     }
 
 

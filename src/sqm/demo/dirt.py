@@ -37,7 +37,7 @@ def missing(key: str, share: float) -> Dirt:
 
 def unreadable(column: str, exported: str, text: str, share: float) -> Dirt:
     """Rows with a text that is no date; `column` is the canonical name, `exported` the source's."""
-    return Dirt(f"unreadable {column}", share, sets={exported: text})
+    return Dirt(f"unreadable_{column}", share, sets={exported: text})
 
 
 def soil(

@@ -104,7 +104,7 @@ def _write_file(
         text = exported.write_csv(separator=file.delimiter, null_value=file.null_value)
         if file.has_broken_line:
             text = insert_broken_line(text, file.delimiter)
-            bad_rows["unreadable line"] = 1
+            bad_rows["unreadable_line"] = 1
         path.write_text(text, encoding="utf-8", newline="\n")
     return {
         "file": file.name,

@@ -70,7 +70,7 @@ FILES = (
         "ticket_history.csv", "ticket_events", export_ticket_events, "history_id",
         (
             duplicate(0.0008),
-            unreadable("at", "changed_on", "0000-00-00 00:00:00", 0.0003),
+            unreadable("changed_at", "changed_on", "0000-00-00 00:00:00", 0.0003),
             Dirt("belongs_to_a_ticket", 0.0003, sets={"record": None}),
         ),
         whole=("old_value",),
