@@ -92,6 +92,16 @@ def test_a_threshold_that_was_never_set_has_no_rule():
     assert [rule["labels"]["threshold"] for rule in found] == ["critical"]
 
 
+def test_a_number_of_cases_needs_no_minimum_sample():
+    kpi = complaints(targets=[{"from": "2026-01-01", "target": 50, "critical": 80}], alert={})
+
+    [rule] = rules_of(render_alert_rules([kpi], SETTINGS))
+
+    series = 'sqm_complaints_low{window="rolling_28d"} > sqm_complaints_critical'
+    assert rule["expr"].startswith(series)
+    assert "sample_size" not in rule["expr"]
+
+
 def test_a_kpi_without_an_alert_policy_has_no_rules():
     assert yaml.safe_load(render_alert_rules([complaints()], SETTINGS)) == {"groups": []}
 

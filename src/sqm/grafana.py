@@ -6,21 +6,11 @@ unit, and a panel for a chosen KPI has one query per unit, of which one answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from grafana_foundation_sdk.builders import (
-    bargauge,
-    prometheus,
-    stat,
-    table,
-    timeseries,
-)
-from grafana_foundation_sdk.builders import (
-    common as common_builders,
-)
-from grafana_foundation_sdk.builders import (
-    dashboard as builders,
-)
+from grafana_foundation_sdk.builders import bargauge, stat, table, timeseries
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
@@ -32,25 +22,30 @@ from grafana_foundation_sdk.models.common import (
 from grafana_foundation_sdk.models.dashboard import (
     DashboardLinkType,
     DataTransformerConfig,
-    DynamicConfigValue,
-    FieldColorModeId,
-    Threshold,
-    ThresholdsMode,
-    ValueMap,
-    ValueMappingResult,
     VariableOption,
     VariableRefresh,
     VariableSort,
 )
-from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from sqm.kpi import BaseKpi, Direction, Status, Unit
+from sqm.kpi import BaseKpi, Unit
+from sqm.panels import (
+    AMBER,
+    GREEN,
+    GREY,
+    RED,
+    STATUSES,
+    colour_steps,
+    field_options,
+    fixed_colour,
+    grafana_unit,
+    kpi_table,
+    prom_query,
+    show_words,
+)
+from sqm.queries import Scope, has_critical
 from sqm.series import (
     JOB,
     STALE_AFTER_SECONDS,
-    STATUS_NUMBERS,
-    companion,
-    dimensions_of,
     label_of,
 )
 from sqm.settings import Settings
@@ -59,16 +54,6 @@ UID = "sqm-overview"
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 TOTAL = "^$"  # the regex that matches a label that is not there
 
-_RED, _AMBER, _BLUE, _GREEN, _GREY = "#c4261f", "#c77700", "#1f62b0", "#2a6f5e", "#5f6b76"
-_STATUSES = {
-    Status.CRITICAL: ("Critical", _RED),
-    Status.WARNING: ("Warning", _AMBER),
-    Status.WATCH: ("Watch", _BLUE),
-    Status.OK: ("OK", _GREEN),
-    Status.INSUFFICIENT: ("Too few", _GREY),
-    Status.NO_DATA: ("No data", _GREY),
-    Status.NO_TARGET: ("No target", _GREY),
-}
 _UNIT_TITLES = {
     Unit.RATIO: "shares",
     Unit.PER_100: "per 100",
@@ -80,19 +65,12 @@ _UNIT_TITLES = {
     Unit.SCORE: "scores",
     Unit.MONEY: "money",
 }
-_GRAFANA_UNITS = {
-    Unit.RATIO: "percentunit",
-    Unit.SECONDS: "s",
-    Unit.SECONDS_PER_UNIT_YEAR: "s",
-}
-
-Properties = dict[str, object]
 Panel = stat.Panel | table.Panel | timeseries.Panel | bargauge.Panel
 
 
 def render_overview(kpis: Sequence[BaseKpi], settings: Settings) -> str:
     """The dashboard `sqm-overview` as JSON, for provisioning or the HTTP API."""
-    scope = _Scope(kpis, settings)
+    scope = Scope(kpis, settings)
     board = (
         builders.Dashboard("Service quality: overview")
         .uid(UID)
@@ -119,56 +97,7 @@ def render_overview(kpis: Sequence[BaseKpi], settings: Settings) -> str:
     return JSONEncoder(sort_keys=True, indent=1, ensure_ascii=False).encode(board.build()) + "\n"
 
 
-class _Scope:
-    """The KPIs of the project, and the selectors that go with its variables."""
-
-    def __init__(self, kpis: Sequence[BaseKpi], settings: Settings) -> None:
-        self.kpis = kpis
-        self.settings = settings
-        dimensions = dimensions_of(kpis)
-        # the dimension that can be chosen at the top of the dashboard
-        self.chosen = "region" if "region" in dimensions else next(iter(dimensions), "")
-        self.others = [d for d in dimensions if d != self.chosen]
-
-    def matchers(self, *more: str) -> str:
-        """What the variables select: one segment of the chosen dimension, or the total."""
-        place = [f'{label_of(self.chosen)}=~"${label_of(self.chosen)}"'] if self.chosen else []
-        return self._braces(*more, *place)
-
-    def each(self, *more: str) -> str:
-        """Every segment of the chosen dimension."""
-        return self._braces(*more, f'{label_of(self.chosen)}!=""')
-
-    def union(self, series: Callable[[BaseKpi], str], kpis: Sequence[BaseKpi]) -> str:
-        """One sample per KPI, told apart by the label `kpi` only."""
-        parts = [f'label_replace({series(kpi)}, "kpi", "{kpi.name}", "", "")' for kpi in kpis]
-        return f"max by (kpi) ({' or '.join(parts)})"
-
-    def value(self, kpi: BaseKpi) -> str:
-        return f"{kpi.series_name}{self.matchers()}"
-
-    def beside(self, suffix: str) -> Callable[[BaseKpi], str]:
-        return lambda kpi: f"{companion(kpi, suffix)}{self.matchers()}"
-
-    def distance(self, kpi: BaseKpi) -> str:
-        """Steps from the target, a step being target to critical; below zero is worse."""
-        target = self.beside("target")(kpi)
-        ends = (self.value(kpi), target)
-        if kpi.direction is Direction.LOWER_IS_BETTER:
-            ends = (target, self.value(kpi))
-        step = f"abs({target} - {self.beside('critical')(kpi)})"
-        return f"({ends[0]} - {ends[1]}) / {step}"
-
-    def units(self, kpis: Sequence[BaseKpi]) -> list[Unit]:
-        found = {kpi.unit for kpi in kpis}
-        return [unit for unit in Unit if unit in found]
-
-    def _braces(self, *parts: str) -> str:
-        others = [f'{label_of(d)}=""' for d in self.others]
-        return "{" + ",".join(['window="$window"', *parts, *others]) + "}"
-
-
-def _layout(scope: _Scope) -> list[tuple[str, list[Panel]]]:
+def _layout(scope: Scope) -> list[tuple[str, list[Panel]]]:
     families: dict[str, list[BaseKpi]] = {}
     for kpi in scope.kpis:
         families.setdefault(kpi.family, []).append(kpi)
@@ -190,7 +119,7 @@ def _layout(scope: _Scope) -> list[tuple[str, list[Panel]]]:
 
 
 def _variables(
-    scope: _Scope,
+    scope: Scope,
 ) -> list[builders.DatasourceVariable | builders.CustomVariable | builders.QueryVariable]:
     windows = list(dict.fromkeys(window for kpi in scope.kpis for window in kpi.windows))
     default = "rolling_28d" if "rolling_28d" in windows else next(iter(windows), "")
@@ -244,7 +173,7 @@ def _links(settings: Settings) -> list[tuple[str, str]]:
     return [(title, url) for title, url in links if url.startswith(("http://", "https://"))]
 
 
-def _status_tiles(scope: _Scope) -> stat.Panel:
+def _status_tiles(scope: Scope) -> stat.Panel:
     selected = scope.matchers('family=~"$family"')
     panel = (
         stat.Panel()
@@ -253,9 +182,9 @@ def _status_tiles(scope: _Scope) -> stat.Panel:
         .span(24)
         .height(4)
         .with_target(
-            _query(f"count by (status) (sqm_kpi_status_info{selected})", "status").legend_format(
-                "{{status}}"
-            )
+            prom_query(
+                f"count by (status) (sqm_kpi_status_info{selected})", "status"
+            ).legend_format("{{status}}")
         )
         .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
         .graph_mode(BigValueGraphMode.NONE)
@@ -264,25 +193,25 @@ def _status_tiles(scope: _Scope) -> stat.Panel:
         .orientation(VizOrientation.VERTICAL)
         .no_value("No data: nothing is published for this window")
     )
-    for status, (word, colour) in _STATUSES.items():
+    for status, (word, colour) in STATUSES.items():
         panel.override_by_name(
-            status.value, _properties(displayName=word, color=_fixed_colour(colour))
+            status.value, field_options(displayName=word, color=fixed_colour(colour))
         )
     return panel
 
 
-def _worst(scope: _Scope) -> table.Panel:
+def _worst(scope: Scope) -> table.Panel:
     selected = scope.matchers('family=~"$family"')
     beyond = f"sqm_kpi_status{selected} >= 2 < 4"
     first = f"topk(8, max by (kpi) ({beyond}))"
-    judged = [kpi for kpi in scope.kpis if _has_critical(kpi)]
+    judged = [kpi for kpi in scope.kpis if has_critical(kpi)]
     columns = {"Status": ("status", first)}
     if judged:
         distance = f"{scope.union(scope.distance, judged)} and on (kpi) {first}"
         columns["Against target"] = ("distance", distance)
     sample = scope.union(scope.beside("sample_size"), scope.kpis)
     columns["n"] = ("n", f"{sample} and on (kpi) {first}")
-    panel = _table(
+    panel = kpi_table(
         "Look at these first",
         "KPIs whose whole interval is beyond a threshold. Against target: 0 is on target, "
         "-1 at the critical threshold.",
@@ -305,23 +234,23 @@ def _firing() -> table.Panel:
         .description("The runbook has a section with the name of each.")
         .span(8)
         .height(8)
-        .with_target(_query(alerts, "alerts", as_table=True))
+        .with_target(prom_query(alerts, "alerts", as_table=True))
         .with_transformation(DataTransformerConfig(id_val="organize", options=organize))
         .no_value("Nothing is firing")
     )
 
 
-def _against_target(scope: _Scope, unit: Unit, kpis: Sequence[BaseKpi]) -> table.Panel:
+def _against_target(scope: Scope, unit: Unit, kpis: Sequence[BaseKpi]) -> table.Panel:
     columns = {"Status": ("status", _status_of(scope, kpis))}
     columns["Value"] = ("value", scope.union(scope.value, kpis))
     for title, suffix in {"Low": "low", "High": "high", "Target": "target"}.items():
         columns[title] = (suffix, scope.union(scope.beside(suffix), kpis))
     columns["n"] = ("n", scope.union(scope.beside("sample_size"), kpis))
-    judged = [kpi for kpi in kpis if _has_critical(kpi)]
+    judged = [kpi for kpi in kpis if has_critical(kpi)]
     if judged:
         columns["Against target"] = ("distance", scope.union(scope.distance, judged))
     family = _in_words(kpis[0].family or "kpis")
-    panel = _table(
+    panel = kpi_table(
         f"{family}: {_UNIT_TITLES[unit]}",
         "Value with its interval, the target now in force and the number of cases. Against "
         "target: right is better, 0 is on target, -1 at the critical threshold.",
@@ -329,17 +258,17 @@ def _against_target(scope: _Scope, unit: Unit, kpis: Sequence[BaseKpi]) -> table
         scope,
     )
     for title in ("Value", "Low", "High", "Target"):
-        panel.override_by_name(title, _properties(unit=_grafana_unit(unit, scope.settings)))
+        panel.override_by_name(title, field_options(unit=grafana_unit(unit, scope.settings)))
     return panel.span(24).height(3 + len(kpis)).no_value("No data for this window and segment")
 
 
-def _status_of(scope: _Scope, kpis: Sequence[BaseKpi]) -> str:
+def _status_of(scope: Scope, kpis: Sequence[BaseKpi]) -> str:
     names = "|".join(kpi.name for kpi in kpis)
     selected = scope.matchers(f'kpi=~"{names}"')
     return f"max by (kpi) (sqm_kpi_status{selected})"
 
 
-def _over_time(scope: _Scope) -> timeseries.Panel:
+def _over_time(scope: Scope) -> timeseries.Panel:
     panel = (
         timeseries.Panel()
         .title("$kpi over time")
@@ -355,24 +284,26 @@ def _over_time(scope: _Scope) -> timeseries.Panel:
         gate = scope.matchers(f'__name__="sqm_${{kpi}}_{unit.value}"')
         lines = f'label_replace({shown}, "line", "$1", "__name__", "sqm_${{kpi}}_(.+)")'
         panel.with_target(
-            _query(f"{lines} and on () {gate}", unit.value, instant=False).legend_format("{{line}}")
+            prom_query(f"{lines} and on () {gate}", unit.value, instant=False).legend_format(
+                "{{line}}"
+            )
         )
-        panel.override_by_query(unit.value, _properties(unit=_grafana_unit(unit, scope.settings)))
-        panel.override_by_name(unit.value, _properties(displayName="value", custom_lineWidth=2))
+        panel.override_by_query(unit.value, field_options(unit=grafana_unit(unit, scope.settings)))
+        panel.override_by_name(unit.value, field_options(displayName="value", custom_lineWidth=2))
     cases = scope.matchers('__name__="sqm_${kpi}_sample_size"')
-    panel.with_target(_query(cases, "n", instant=False).legend_format("n"))
+    panel.with_target(prom_query(cases, "n", instant=False).legend_format("n"))
     band = {"custom_lineWidth": 0, "custom_fillBelowTo": "low", "custom_fillOpacity": 10}
-    panel.override_by_name("high", _properties(**band))
-    panel.override_by_name("low", _properties(custom_lineWidth=0))
+    panel.override_by_name("high", field_options(**band))
+    panel.override_by_name("low", field_options(custom_lineWidth=0))
     dashed = {"custom_lineStyle": {"fill": "dash", "dash": [10, 10]}}
-    panel.override_by_name("target", _properties(**dashed, color=_fixed_colour(_GREY)))
-    panel.override_by_name("warning", _properties(color=_fixed_colour(_AMBER)))
-    panel.override_by_name("critical", _properties(color=_fixed_colour(_RED)))
+    panel.override_by_name("target", field_options(**dashed, color=fixed_colour(GREY)))
+    panel.override_by_name("warning", field_options(color=fixed_colour(AMBER)))
+    panel.override_by_name("critical", field_options(color=fixed_colour(RED)))
     count = {"custom_drawStyle": "bars", "custom_axisPlacement": "right", "unit": "short"}
-    return panel.override_by_name("n", _properties(**count, color=_fixed_colour(_GREY)))
+    return panel.override_by_name("n", field_options(**count, color=fixed_colour(GREY)))
 
 
-def _by_segment(scope: _Scope) -> table.Panel:
+def _by_segment(scope: Scope) -> table.Panel:
     label = label_of(scope.chosen)
     columns: dict[str, tuple[str, str]] = {}
     renamed: dict[str, object] = {label: _in_words(scope.chosen)}
@@ -381,7 +312,7 @@ def _by_segment(scope: _Scope) -> table.Panel:
     def add(title: str, name: str, ref: str, condition: str = "") -> None:
         selected = scope.each(f'__name__="{name}"')
         query = f"max by ({label}) ({selected}){condition}"
-        panel.with_target(_query(query, ref, as_table=True))
+        panel.with_target(prom_query(query, ref, as_table=True))
         columns[ref] = (title, query)
         renamed[f"Value #{ref}"] = title
 
@@ -389,7 +320,7 @@ def _by_segment(scope: _Scope) -> table.Panel:
         own = f"sqm_${{kpi}}_{unit.value}"
         any_of_them = scope.each(f'__name__="{own}"')
         gate = f" and on () {any_of_them}"
-        properties = _properties(unit=_grafana_unit(unit, scope.settings))
+        properties = field_options(unit=grafana_unit(unit, scope.settings))
         add("Value", own, f"value_{unit.value}")
         panel.override_by_query(f"value_{unit.value}", properties)
         for title, suffix in {"Low": "low", "High": "high", "Target": "target"}.items():
@@ -419,30 +350,32 @@ def _pipeline() -> list[Panel]:
     return [
         _number_panel("Age of the data", "time() - max(sqm_last_success_timestamp_seconds)", "s")
         .description("Since the last run that published.")
-        .thresholds(_steps(_GREEN, (STALE_AFTER_SECONDS, _AMBER), (2 * STALE_AFTER_SECONDS, _RED)))
+        .thresholds(
+            colour_steps(GREEN, (STALE_AFTER_SECONDS, AMBER), (2 * STALE_AFTER_SECONDS, RED))
+        )
         .no_value("No data: nothing is published"),
         _number_panel("Exporter", f'max(up{{job="{JOB}"}}) or vector(0)', "short")
         .description("Whether Prometheus can scrape it.")
-        .mappings([_words({"0": ("Down", _RED), "1": ("Up", _GREEN)})])
-        .thresholds(_steps(_RED, (1, _GREEN))),
+        .mappings([show_words({"0": ("Down", RED), "1": ("Up", GREEN)})])
+        .thresholds(colour_steps(RED, (1, GREEN))),
         bargauge.Panel()
         .title("Accepted share by source")
         .description("Of the records pulled in the last run.")
         .span(6)
         .height(5)
-        .with_target(_query(accepted, "accepted").legend_format("{{source}}"))
+        .with_target(prom_query(accepted, "accepted").legend_format("{{source}}"))
         .unit("percentunit")
         .min(0)
         .max(1)
         .orientation(VizOrientation.HORIZONTAL)
-        .thresholds(_steps(_RED, (0.95, _AMBER), (0.98, _GREEN)))
+        .thresholds(colour_steps(RED, (0.95, AMBER), (0.98, GREEN)))
         .no_value("No data: no source has been read"),
         table.Panel()
         .title("Silent sources")
         .description("Newest record at the last run, older than the source should ever be.")
         .span(6)
         .height(5)
-        .with_target(_query(f"max by (source) ({silent})", "silent", as_table=True))
+        .with_target(prom_query(f"max by (source) ({silent})", "silent", as_table=True))
         .with_transformation(
             DataTransformerConfig(
                 id_val="organize",
@@ -453,7 +386,7 @@ def _pipeline() -> list[Panel]:
                 },
             )
         )
-        .override_by_name("Age", _properties(unit="s"))
+        .override_by_name("Age", field_options(unit="s"))
         .no_value("Every source is on time"),
     ]
 
@@ -465,94 +398,11 @@ def _number_panel(title: str, expression: str, unit: str) -> stat.Panel:
         .span(6)
         .height(5)
         .unit(unit)
-        .with_target(_query(expression, "value"))
+        .with_target(prom_query(expression, "value"))
         .reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
         .graph_mode(BigValueGraphMode.NONE)
         .color_mode(BigValueColorMode.VALUE)
     )
-
-
-def _table(
-    title: str, description: str, columns: dict[str, tuple[str, str]], scope: _Scope
-) -> table.Panel:
-    """A row per KPI; `columns` has heading -> (reference, query)."""
-    panel = table.Panel().title(title).description(description)
-    order: dict[str, object] = {"kpi": 0}
-    renamed: dict[str, object] = {"kpi": "KPI"}
-    for place, (heading, (ref, query)) in enumerate(columns.items(), 1):
-        panel.with_target(_query(query, ref, as_table=True))
-        order[f"Value #{ref}"] = place
-        renamed[f"Value #{ref}"] = heading
-    organize = {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": renamed}
-    names = {kpi.name: (kpi.title.en, "") for kpi in scope.kpis}
-    link = {"title": "Status page", "url": f"{scope.settings.links.status}/#${{__value.raw}}"}
-    states = {str(STATUS_NUMBERS[status]): shown for status, shown in _STATUSES.items()}
-    gauge = {
-        "min": -1.5,
-        "max": 1.5,
-        "decimals": 1,
-        "custom_cellOptions": {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"},
-        "color": {"mode": "thresholds"},
-        "thresholds": _steps(_RED, (-1, _AMBER), (0, _GREEN)).build(),
-    }
-    colour = {"custom_cellOptions": {"type": "color-text"}}
-    return (
-        panel.with_transformation(DataTransformerConfig(id_val="merge", options={}))
-        .with_transformation(DataTransformerConfig(id_val="organize", options=organize))
-        .override_by_name("KPI", _properties(mappings=[_words(names)], links=[link]))
-        .override_by_name("Status", _properties(mappings=[_words(states)], **colour))
-        .override_by_name("n", _properties(unit="short", decimals=0))
-        .override_by_name("Against target", _properties(**gauge))
-    )
-
-
-def _query(
-    expression: str, ref: str, *, instant: bool = True, as_table: bool = False
-) -> prometheus.Dataquery:
-    query = prometheus.Dataquery().expr(expression).ref_id(ref)
-    query = query.format(PromQueryFormat.TABLE if as_table else PromQueryFormat.TIME_SERIES)
-    return query.instant() if instant else query.range()
-
-
-def _properties(**properties: object) -> list[DynamicConfigValue]:
-    """Field options; `custom_x` stands for `custom.x`."""
-    return [
-        DynamicConfigValue(id_val=name.replace("custom_", "custom."), value=value)
-        for name, value in properties.items()
-    ]
-
-
-def _words(texts: dict[str, tuple[str, str]]) -> ValueMap:
-    """Show a word, in a colour where one is given, instead of the value."""
-    return ValueMap(
-        options={
-            value: ValueMappingResult(text=text, color=colour or None, index=index)
-            for index, (value, (text, colour)) in enumerate(texts.items())
-        }
-    )
-
-
-def _fixed_colour(colour: str) -> Properties:
-    return {"mode": FieldColorModeId.FIXED.value, "fixedColor": colour}
-
-
-def _steps(base: str, *steps: tuple[float, str]) -> builders.ThresholdsConfig:
-    made = [Threshold(value=value, color=colour) for value, colour in steps]
-    return (
-        builders.ThresholdsConfig()
-        .mode(ThresholdsMode.ABSOLUTE)
-        .steps([Threshold(value=None, color=base), *made])
-    )
-
-
-def _has_critical(kpi: BaseKpi) -> bool:
-    return any(target.critical not in (None, target.target) for target in kpi.targets)
-
-
-def _grafana_unit(unit: Unit, settings: Settings) -> str:
-    if unit is Unit.MONEY:
-        return f"suffix: {settings.currency}"
-    return _GRAFANA_UNITS.get(unit, "short")
 
 
 def _in_words(name: str) -> str:

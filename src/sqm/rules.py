@@ -20,6 +20,7 @@ from sqm.series import (
     has_interval,
     label_of,
     matchers,
+    needs_sample,
 )
 from sqm.settings import Settings
 
@@ -152,7 +153,7 @@ def _rule(kpi: BaseKpi, by: Sequence[str], threshold: str, settings: Settings) -
 def _expression(kpi: BaseKpi, by: Sequence[str], threshold: str) -> str:
     selector = _selector(kpi, by)
     lines = [_beyond(kpi, selector, threshold)]
-    if has_interval(kpi):
+    if needs_sample(kpi):
         lines.append(f"and {companion(kpi, 'sample_size')}{selector} >= {kpi.min_sample}")
     if threshold == "warning" and "critical" in _thresholds_of(kpi):
         lines.append(f"unless {_beyond(kpi, selector, 'critical')}")

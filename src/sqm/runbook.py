@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqm.kpi import BaseKpi, Direction, PointInTime, Rate
 from sqm.rules import alert_name
-from sqm.series import has_interval
+from sqm.series import has_interval, needs_sample
 
 HEADER = '<!-- Rendered by "sqm render" from metrics/. Do not edit. -->\n'
 
@@ -106,9 +106,10 @@ def _kpi_section(kpi: BaseKpi) -> str:
     evidence = "The value"
     if has_interval(kpi):
         evidence = f"The whole {kpi.evidence * 100:g} % interval"
+    sample = f", with at least {kpi.min_sample} cases" if needs_sample(kpi) else ""
     meaning = (
         f"**{kpi.title.en}.** {kpi.description.en} {evidence} is {side} the threshold over "
-        f"`{kpi.alert.window}`, with at least {kpi.min_sample} cases, for {kpi.alert.hold_for}."
+        f"`{kpi.alert.window}`{sample}, for {kpi.alert.hold_for}."
     )
     steps = [
         "Open the status page and the dashboard linked in the alert: since when, and how far?",

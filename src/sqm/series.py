@@ -62,6 +62,11 @@ def has_interval(kpi: BaseKpi) -> bool:
     return getattr(kpi, "kind", "") != "point_in_time"
 
 
+def needs_sample(kpi: BaseKpi) -> bool:
+    """Whether `min_sample` applies; few open cases, or few at all, are good news."""
+    return getattr(kpi, "kind", "") not in ("point_in_time", "count", "sum")
+
+
 def label_of(dimension: str) -> str:
     """The label of a dimension; one whose name is taken gets `by_` before it."""
     return f"by_{dimension}" if dimension in _TAKEN or dimension.startswith("__") else dimension
