@@ -101,6 +101,7 @@ class Links(Definition):
     grafana: str = "http://localhost:3000"
     runbook: str = "docs/runbook.md"
     status: str = "http://localhost:9108"
+    webhook: str = "http://localhost:9095"  # where Alertmanager delivers
 
 
 class Settings(Definition):

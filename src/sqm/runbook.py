@@ -1,0 +1,139 @@
+"""Render the runbook: what each alert means, what to do first, and how it clears."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqm.kpi import BaseKpi, Direction, PointInTime, Rate
+from sqm.rules import alert_name
+from sqm.series import has_interval, needs_sample
+
+HEADER = '<!-- Rendered by "sqm render" from metrics/. Do not edit. -->\n'
+
+_INTRODUCTION = """
+# Runbook
+
+One section per alert, named like the alert. A KPI alert fires when the whole interval of the value
+is beyond the threshold and the sample is large enough, so chance alone does not explain it.
+`severity: page` wakes somebody; `severity: ticket` waits for working hours. While the data are
+stale or the exporter is gone, KPI alerts keep quiet.
+"""
+
+# alert of pipeline_alerts.yaml -> what it means, first steps, how it clears
+_PIPELINE = {
+    "KpiDataStale": (
+        "No run has published for 26 hours. The values shown are old and no KPI alert can fire.",
+        (
+            "Look at the last run in Prefect, or run `sqm run` and read what it says.",
+            "A source that does not answer, a broken critical table rule and a locked warehouse "
+            "are the usual reasons; each is named in the message.",
+        ),
+        "The next run that publishes.",
+    ),
+    "KpiDataMissing": (
+        "The exporter runs, but has no published snapshot to show.",
+        (
+            "Check that the exporter is started in the project whose runs publish.",
+            "Run `sqm run` if this project has never published.",
+        ),
+        "The first published snapshot.",
+    ),
+    "ExporterGone": (
+        "Prometheus cannot scrape the exporter. Nothing about any KPI is known.",
+        (
+            "Is the process alive? `/-/healthy` answers while it is.",
+            "Start it again with `sqm serve`; it shows the last published values at once.",
+        ),
+        "The next successful scrape.",
+    ),
+    "KpiSeriesVanished": (
+        "A KPI that had a value an hour ago has none: its window, or one of its regions.",
+        (
+            "Was the KPI, its window or its dimension removed or renamed in metrics/? Then it is "
+            "expected.",
+            "Otherwise the last run found no records for it: look at the source and the "
+            "quarantine.",
+        ),
+        "By itself, an hour after it began; the series coming back clears it sooner.",
+    ),
+    "SourceSilent": (
+        "A source has brought no new record for longer than its `expected_every_hours`.",
+        (
+            "Ask the owner of the system whether its export runs.",
+            "Check the path or query of the source in sqm.yaml.",
+            "KPIs over these records look complete and are not: say so where they are used.",
+        ),
+        "The first run that reads a newer record.",
+    ),
+    "QuarantineShareHigh": (
+        "More than 5 % of what a source brought was set aside, because it broke a critical rule.",
+        (
+            "Find the rule with the most broken rows: `sqm_validation_broken_rows`.",
+            "Correct the records at the source, or the rule in expectations/ if the source is "
+            "right.",
+        ),
+        "The first run that accepts 95 % of the records again.",
+    ),
+    "SnapshotLoadFailed": (
+        "The exporter cannot read the current snapshot and keeps showing the one before it.",
+        (
+            "Read the exporter's log: it names the file and the reason.",
+            "Run `sqm run`; it publishes a whole new revision.",
+            "After an upgrade, restart the exporter so that both are of one release.",
+        ),
+        "The next snapshot that can be read.",
+    ),
+}
+
+
+def render_runbook(kpis: Sequence[BaseKpi]) -> str:
+    """The runbook: an anchor for every alert, its name in lower case."""
+    alerting = sorted((kpi for kpi in kpis if kpi.alert is not None), key=alert_name)
+    sections = ["## Pipeline\n", *map(_pipeline_section, _PIPELINE), "## KPIs\n"]
+    sections += map(_kpi_section, alerting)
+    return HEADER + _INTRODUCTION + "\n" + "\n".join(sections)
+
+
+def _pipeline_section(name: str) -> str:
+    meaning, steps, clears = _PIPELINE[name]
+    return _section(name, meaning, steps, owner="pipeline", clears=clears)
+
+
+def _kpi_section(kpi: BaseKpi) -> str:
+    if kpi.alert is None:
+        raise ValueError(f"{kpi.name} has no alert policy")
+    side = "below" if kpi.direction is Direction.HIGHER_IS_BETTER else "above"
+    evidence = "The value"
+    if has_interval(kpi):
+        evidence = f"The whole {kpi.evidence * 100:g} % interval"
+    sample = f", with at least {kpi.min_sample} cases" if needs_sample(kpi) else ""
+    meaning = (
+        f"**{kpi.title.en}.** {kpi.description.en} {evidence} is {side} the threshold over "
+        f"`{kpi.alert.window}`{sample}, for {kpi.alert.hold_for}."
+    )
+    steps = [
+        "Open the status page and the dashboard linked in the alert: since when, and how far?",
+        f"Check that {_records(kpi)} are complete: accepted share, quarantine, silent sources.",
+    ]
+    names = sorted({name for grouping in kpi.groupings for name in grouping})
+    if names:
+        steps.append(f"Compare its segments by {', '.join(names)}: is it one of them, or all?")
+    steps.append("Look at the records that count against it, and record a corrective action.")
+    clears = (
+        f"The interval no longer lies {side} the threshold, for {kpi.alert.hold_for}. Over a "
+        "rolling window that takes days of better service."
+    )
+    return _section(alert_name(kpi), meaning, steps, owner=kpi.owner, clears=clears)
+
+
+def _records(kpi: BaseKpi) -> str:
+    if isinstance(kpi, Rate):
+        return f"`{kpi.numerator.records}` and `{kpi.denominator.records}`"
+    if isinstance(kpi, PointInTime):
+        return f"`{kpi.records}`, their ends included,"
+    return f"the `{getattr(kpi, 'records', 'records')}`"
+
+
+def _section(name: str, meaning: str, steps: Sequence[str], *, owner: str, clears: str) -> str:
+    numbered = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))
+    return f"### {name}\n\n{meaning}\n\n{numbered}\n\n- Owner: {owner}\n- Clears: {clears}\n"
