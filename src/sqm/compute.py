@@ -38,10 +38,12 @@ def compute_values(
         # DuckDB refuses parameters that a statement does not name
         named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
         connection.execute(step.sql, named)
-    sums = [_fetch(connection, step.sql) for step in plan.results]
+    judged = judge_values(
+        ((kpi, _fetch(connection, plan.results[kpi.name].sql)) for kpi in kpis), today
+    )
     for step in plan.steps:
         connection.execute(f"drop table if exists {step.table}")
-    return judge_values(pl.concat(sums), kpis, today) if sums else judge_values(_none(), (), today)
+    return judged
 
 
 def local_date(moment: datetime, zone: str) -> date:
@@ -51,7 +53,3 @@ def local_date(moment: datetime, zone: str) -> date:
 
 def _fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
     return pl.DataFrame(connection.sql(sql).to_arrow_table())
-
-
-def _none() -> pl.DataFrame:
-    return pl.DataFrame(schema={"kpi": pl.String})

@@ -31,17 +31,13 @@ from sqm.statistics import Column
 NET_SCORE_SCALE = 100.0
 
 
-def judge_values(sums: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> pl.DataFrame:
-    """One judged row per row of `sums`, in a fixed order.
+def judge_values(sums: Iterable[tuple[BaseKpi, pl.DataFrame]], today: date) -> pl.DataFrame:
+    """One judged row per row of the sums of each KPI, in the order given.
 
     `today` is the local date of the computation: a period is over when it ends on or before it.
     """
-    parts = sums.partition_by("kpi", as_dict=True)
-    judged = [_judge(parts[kpi.name,], kpi, today) for kpi in kpis if (kpi.name,) in parts]
-    if not judged:
-        return pl.DataFrame(schema=_schema())
-    order = ["kpi", "window", "by", "segment", "period_start", "period_end"]
-    return pl.concat(judged).sort(order).select(list(COLUMNS))
+    judged = [_judge(rows, kpi, today).select(list(COLUMNS)) for kpi, rows in sums]
+    return pl.concat(judged) if judged else pl.DataFrame(schema=_schema())
 
 
 def _judge(rows: pl.DataFrame, kpi: BaseKpi, today: date) -> pl.DataFrame:
@@ -104,20 +100,15 @@ def _estimate(rows: pl.DataFrame, kpi: BaseKpi) -> tuple[Column, Column, Column]
 
 def _with_targets(rows: pl.DataFrame, kpi: BaseKpi) -> pl.DataFrame:
     """Add the target and thresholds that were in force on the last day of each period."""
-    targets = pl.DataFrame(
-        {
-            "since": [t.since for t in kpi.targets],
-            "target": [t.target for t in kpi.targets],
-            "warning": [t.warning for t in kpi.targets],
-            "critical": [t.critical for t in kpi.targets],
-        },
-        schema={"since": pl.Date} | dict.fromkeys(("target", "warning", "critical"), pl.Float64),
-    )
-    return (
-        rows.with_columns(last_day=pl.col("period_end") - pl.duration(days=1))
-        .sort("last_day")
-        .join_asof(targets, left_on="last_day", right_on="since", strategy="backward")
-    )
+    since = np.array([target.since for target in kpi.targets], dtype="datetime64[D]")
+    last_days = rows["period_end"].to_numpy() - np.timedelta64(1, "D")
+    valid = np.searchsorted(since, last_days, side="right")  # 0: before the first target
+
+    def figures(name: str) -> pl.Series:
+        each = [None, *(getattr(target, name) for target in kpi.targets)]
+        return pl.Series(name, each, dtype=pl.Float64).gather(valid)
+
+    return rows.with_columns(figures("target"), figures("warning"), figures("critical"))
 
 
 def _with_status(rows: pl.DataFrame, kpi: BaseKpi) -> pl.DataFrame:

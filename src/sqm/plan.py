@@ -120,10 +120,10 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The statements to run, in order, and the query that gives all KPI rows."""
+    """The statements to run, in order, and the query for the rows of each KPI, by its name."""
 
     steps: tuple[Step, ...]
-    results: tuple[Step, ...]
+    results: Mapping[str, Step]
 
 
 def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str) -> Plan:
@@ -142,12 +142,8 @@ def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone:
 
     recipes = [_recipe(kpi, scan_of) for kpi in kpis]
     steps = [step for scan in scans.values() for step in _scan_steps(scan)]
-    results = [
-        Step(f"{recipe.kpi.name} by {window.name}", _result(recipe, window))
-        for recipe in recipes
-        for window in recipe.kpi.parsed_windows()
-    ]
-    return Plan(tuple(steps), tuple(results))
+    results = {recipe.kpi.name: _results(recipe) for recipe in recipes}
+    return Plan(tuple(steps), results)
 
 
 def _recipe(kpi: Kpi, scan_of: ScanOf) -> Recipe:
@@ -388,6 +384,14 @@ def _rolling_sql(scan: Scan, window: Window) -> str:
         f" rows between (day - {start}) preceding and current row)",
         "qualify period_end <= $today",
     )
+
+
+def _results(recipe: Recipe) -> Step:
+    """The rows of a KPI in all its windows, in a fixed order."""
+    parts = [_result(recipe, window) for window in recipe.kpi.parsed_windows()]
+    union = "\nunion all by name\n".join(parts)
+    sql = f'from (\n{union}\n)\norder by "window", "by", segment, period_start'
+    return Step(f"values of {recipe.kpi.name}", sql)
 
 
 def _result(recipe: Recipe, window: Window) -> str:
