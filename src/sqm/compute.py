@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 import duckdb
 import polars as pl
 
-from sqm.judge import judge_values
+from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi
-from sqm.plan import make_plan
+from sqm.plan import Plan, make_plan
 from sqm.records import RecordType
 
 
@@ -38,12 +38,23 @@ def compute_values(
         # DuckDB refuses parameters that a statement does not name
         named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
         connection.execute(step.sql, named)
-    judged = judge_values(
-        ((kpi, _fetch(connection, plan.results[kpi.name].sql)) for kpi in kpis), today
-    )
+    judged = judge_values(((kpi, _sums(connection, plan, kpi)) for kpi in kpis), today)
     for step in plan.steps:
         connection.execute(f"drop table if exists {step.table}")
     return judged
+
+
+def _sums(connection: duckdb.DuckDBPyConnection, plan: Plan, kpi: Kpi) -> Sums:
+    """The sums of a KPI, with those before exclusions where it has any."""
+    rows = _fetch(connection, plan.results[kpi.name].sql)
+    if kpi.name not in plan.unadjusted:
+        return Sums(rows)
+    removed = plan.removed[kpi.name].items()
+    return Sums(
+        rows,
+        _fetch(connection, plan.unadjusted[kpi.name].sql),
+        {reason: _fetch(connection, step.sql) for reason, step in removed},
+    )
 
 
 def local_date(moment: datetime, zone: str) -> date:

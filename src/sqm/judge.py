@@ -5,7 +5,8 @@ In: the sums that the plan gives. Out: the columns of snapshot.COLUMNS.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import numpy as np
@@ -29,18 +30,29 @@ from sqm.snapshot import COLUMNS
 from sqm.statistics import Column
 
 NET_SCORE_SCALE = 100.0
+PERIOD = ["window", "period_start", "period_end", "by", "segment"]
 
 
-def judge_values(sums: Iterable[tuple[BaseKpi, pl.DataFrame]], today: date) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What the plan gives for one KPI: a row per window, period and segment."""
+
+    rows: pl.DataFrame
+    unadjusted: pl.DataFrame | None = None  # the rows as if nothing were excluded
+    removed: Mapping[str, pl.DataFrame] = field(default_factory=dict)  # counts by reason
+
+
+def judge_values(sums: Iterable[tuple[BaseKpi, Sums]], today: date) -> pl.DataFrame:
     """One judged row per row of the sums of each KPI, in the order given.
 
     `today` is the local date of the computation: a period is over when it ends on or before it.
     """
-    judged = [_judge(rows, kpi, today).select(list(COLUMNS)) for kpi, rows in sums]
+    judged = [_judge(each, kpi, today).select(list(COLUMNS)) for kpi, each in sums]
     return pl.concat(judged) if judged else pl.DataFrame(schema=_schema())
 
 
-def _judge(rows: pl.DataFrame, kpi: BaseKpi, today: date) -> pl.DataFrame:
+def _judge(sums: Sums, kpi: BaseKpi, today: date) -> pl.DataFrame:
+    rows = _with_exclusions(sums, kpi)
     value, low, high = _estimate(rows, kpi)
     rows = rows.with_columns(
         pl.Series("value", value).fill_nan(None),
@@ -57,6 +69,27 @@ def _judge(rows: pl.DataFrame, kpi: BaseKpi, today: date) -> pl.DataFrame:
         .otherwise(pl.lit("no records to divide by")),
     )
     return _with_status(_with_targets(rows, kpi), kpi)
+
+
+def _with_exclusions(sums: Sums, kpi: BaseKpi) -> pl.DataFrame:
+    """Add the unadjusted value, the records removed, and how many by each reason."""
+    none = pl.lit(None, dtype=pl.Float64)
+    if sums.unadjusted is None:
+        return sums.rows.with_columns(
+            unadjusted=none, excluded=pl.lit(0, dtype=pl.Int64), exclusions=pl.lit("")
+        )
+    before = sums.unadjusted
+    value = pl.Series("unadjusted", _estimate(before, kpi)[0]).fill_nan(None)
+    # a segment whose records are all excluded has no row of its own, but must not vanish
+    rows = before.select(PERIOD).with_columns(value).join(sums.rows, on=PERIOD, how="left")
+    rows = rows.with_columns(kpi=pl.lit(kpi.name), sample_size=pl.col("sample_size").fill_null(0))
+    for reason, counts in sums.removed.items():
+        each = counts.select(*PERIOD, pl.col("sample_size").alias(f"removed {reason}"))
+        rows = rows.join(each, on=PERIOD, how="left")
+    removed = [pl.col(f"removed {reason}").fill_null(0).alias(reason) for reason in sums.removed]
+    return rows.with_columns(
+        excluded=pl.sum_horizontal(removed), exclusions=pl.struct(removed).struct.json_encode()
+    )
 
 
 def _estimate(rows: pl.DataFrame, kpi: BaseKpi) -> tuple[Column, Column, Column]:

@@ -208,10 +208,45 @@ class BaseKpi(Definition):
 
 
 class _OverOneType(BaseKpi):
+    """A KPI over the records of one type.
+
+    `exclusions` name reasons why a record does not count. The value is adjusted for them; the
+    unadjusted value and the number of records removed by each reason are published beside it.
+    """
+
     records: Name
     at: Name
     where: Expression | None = None
     related: dict[Name, Related] = Field(default_factory=dict)
+    exclusions: dict[Name, Expression] = Field(default_factory=dict)
+
+    def adjusted(self) -> Self:
+        """The same KPI with its exclusions written into `where`."""
+        kept = [f"not coalesce({condition}, false)" for condition in self.exclusions.values()]
+        return self._over(*kept)
+
+    def unadjusted(self) -> Self:
+        """The same KPI as if nothing were excluded."""
+        return self._over()
+
+    def removed_by(self) -> dict[str, CountKpi]:
+        """For each reason, the count of records that it removes and no reason before it did."""
+        counts: dict[str, CountKpi] = {}
+        before: list[str] = []
+        for reason, condition in self.exclusions.items():
+            where = self._joined(condition, *before)
+            keys: dict[str, object] = {"kind": "count", "where": where, "exclusions": {}}
+            shared = self.model_dump(include={*CountKpi.model_fields}, by_alias=True)
+            counts[reason] = CountKpi.model_validate(shared | keys)
+            before.append(f"not coalesce({condition}, false)")
+        return counts
+
+    def _over(self, *conditions: str) -> Self:
+        return self.model_copy(update={"where": self._joined(*conditions), "exclusions": {}})
+
+    def _joined(self, *conditions: str) -> str | None:
+        parts = [self.where, *conditions] if self.where else [*conditions]
+        return " and ".join(f"({part})" for part in parts) or None
 
 
 class Share(_OverOneType):

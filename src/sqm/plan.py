@@ -120,10 +120,16 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The statements to run, in order, and the query for the rows of each KPI, by its name."""
+    """The statements to run, in order, and the query for the rows of each KPI, by its name.
+
+    For a KPI with exclusions, `unadjusted` has the query for its rows without them, and `removed`
+    one for each reason.
+    """
 
     steps: tuple[Step, ...]
     results: Mapping[str, Step]
+    unadjusted: Mapping[str, Step]
+    removed: Mapping[str, Mapping[str, Step]]
 
 
 def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str) -> Plan:
@@ -140,10 +146,27 @@ def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone:
         scan.windows.update(dict.fromkeys(kpi.parsed_windows()))
         return scan
 
-    recipes = [_recipe(kpi, scan_of) for kpi in kpis]
-    steps = [step for scan in scans.values() for step in _scan_steps(scan)]
-    results = {recipe.kpi.name: _results(recipe) for recipe in recipes}
-    return Plan(tuple(steps), results)
+    results, unadjusted, removed = {}, {}, {}
+    for kpi in kpis:
+        exclusions = getattr(kpi, "exclusions", None)
+        if not exclusions or isinstance(kpi, Rate | PointInTime):
+            results[kpi.name] = _recipe(kpi, scan_of)
+            continue
+        results[kpi.name] = _recipe(kpi.adjusted(), scan_of)
+        unadjusted[kpi.name] = _recipe(kpi.unadjusted(), scan_of)
+        removed[kpi.name] = {
+            reason: _recipe(count, scan_of) for reason, count in kpi.removed_by().items()
+        }
+    # the recipes are complete, so each scan knows all its measures now
+    return Plan(
+        tuple(step for scan in scans.values() for step in _scan_steps(scan)),
+        {name: _results(recipe) for name, recipe in results.items()},
+        {name: _results(recipe) for name, recipe in unadjusted.items()},
+        {
+            name: {reason: _results(recipe) for reason, recipe in recipes.items()}
+            for name, recipes in removed.items()
+        },
+    )
 
 
 def _recipe(kpi: Kpi, scan_of: ScanOf) -> Recipe:
@@ -372,7 +395,10 @@ def _calendar_sql(scan: Scan, window: Window) -> str:
 
 def _rolling_sql(scan: Scan, window: Window) -> str:
     end = "cast(day + 1 as date)"
-    start = f"cast({end} - interval {window.length} {window.unit} as date)"
+    if window.length:
+        start = f"cast({end} - interval {window.length} {window.unit} as date)"
+    else:
+        start = f"cast(date_trunc('{window.unit}', day) as date)"
     columns = [f"sum({name}) over w as {name}" for name in scan.measures.values()]
     columns += [f"flatten(list({name}) over w) as {name}" for name in scan.lists.values()]
     columns += [f"running_{name}" for name in sorted(scan.running)]

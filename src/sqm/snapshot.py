@@ -42,6 +42,9 @@ COLUMNS = {
     "status": "VARCHAR",
     "is_final": "BOOLEAN",  # the period is over and its cohort has matured
     "reason": "VARCHAR",  # why there is no value, '' otherwise
+    "unadjusted": "DOUBLE",  # the value without the KPI's exclusions; null where it has none
+    "excluded": "BIGINT",  # records removed by exclusions
+    "exclusions": "VARCHAR",  # how many by each reason, as JSON; '' where the KPI has none
     "target": "DOUBLE",  # those valid on the last day of the period
     "warning": "DOUBLE",
     "critical": "DOUBLE",
