@@ -11,6 +11,7 @@ from sqm.review import formats, pipeline
 from sqm.review.readings import Reading, period_before, unbroken_since
 from sqm.review.views import OFF_TARGET, URGENCY, Breach, Edition, Row, breach_list, records_of
 from sqm.review.wording import beyond_sentence, evidence_of
+from sqm.windows import Unit
 
 LISTED = 3  # segments of one KPI that get an entry of their own
 
@@ -110,6 +111,8 @@ def _since(edition: Edition, case: Case, reading: Reading) -> str:
     if first is None:
         return ""
     on = formats.day(first.period_end, edition.language)
+    if case.row.window == Unit.MONTH:
+        on = formats.month(first.period_start, edition.language)
     return edition.words("since", level=edition.words.status(case.status), day=on)
 
 
@@ -139,7 +142,7 @@ def _finding(edition: Edition, case: Case, month_before: str) -> Finding:
     if breach is None:
         change = (row.before, row.change) if row.change else None
         text = row.sentence.removeprefix(row.title) + _others(edition, case)
-        told = text + _changed(edition, month_before, change)
+        told = text + _changed(edition, month_before, change) + _whose(edition, case)
         return Finding(row, row.status, row.title, told)
     reading, style = breach.reading, breach.style
     before = period_before(_history(edition, case), reading)
@@ -153,7 +156,7 @@ def _finding(edition: Edition, case: Case, month_before: str) -> Finding:
         target="" if reading.target is None else style.value(reading.target),
     )
     text += beyond_sentence(row.kpi, reading, style, words) + _others(edition, case)
-    text += _changed(edition, month_before, change)
+    text += _changed(edition, month_before, change) + _whose(edition, case)
     return Finding(row, case.status, _title(edition, case), text)
 
 
@@ -162,6 +165,19 @@ def _changed(edition: Edition, month_before: str, change: tuple[str, str] | None
         return ""
     told = edition.words("change_from", before=month_before, value=change[0], change=change[1])
     return f"{told}。" if edition.language == "zh" else f" {told}."
+
+
+def _whose(edition: Edition, case: Case) -> str:
+    """Since when it is off target and who owns it; nothing for what may be chance."""
+    reading = case.breach.reading if case.breach else case.row.reading
+    if reading is None or case.status not in OFF_TARGET:
+        return ""
+    owner = edition.words("owned_by", owner=case.row.kpi.owner)
+    owner = owner[:1].upper() + owner[1:]
+    parts = [part for part in (_since(edition, case, reading), owner) if part]
+    if edition.language == "zh":
+        return "；".join(parts) + "。"
+    return "".join(f" {part}." for part in parts)
 
 
 def _title(edition: Edition, case: Case) -> str:

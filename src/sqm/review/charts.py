@@ -228,7 +228,8 @@ def _latest(reading: Reading, window: str, style: Style, words: Words) -> str:
     else:
         start, end = reading.period_start, reading.period_end
         name = period(window, start, end, words.language, with_year=False)
-    return f"{name} {style.value(reading.value or 0)}"
+    gap = "：" if words.language == "zh" else ": "  # or a value would read like part of the date
+    return f"{name}{gap}{style.value(reading.value or 0)}"
 
 
 def _bar(kpi: BaseKpi, reading: Reading) -> int:

@@ -87,8 +87,9 @@ def _aside(edition: Edition, row: Row) -> list[str]:
     if reading is None or reading.value is None:
         return []
     parts = []
-    if row.status in (Status.OK, Status.WATCH, Status.INSUFFICIENT):
-        parts.append(evidence_of(row.kpi, reading, row.style, words))
+    evidence = evidence_of(row.kpi, reading, row.style, words)
+    if evidence not in row.sentence:
+        parts.append(evidence)
     if row.change:
         name = _name_before(edition, row)
         parts.append(words("change_from", before=name, value=row.before, change=row.change))

@@ -288,7 +288,7 @@ TEXTS: dict[str, Pair] = {
     "no_findings": ("No KPI needs attention: none is beyond its target, none is missing.", "无须关注的指标：均未越过目标，亦无缺失。"),
     "scorecard": ("Scorecard", "记分卡"),
     "scorecard_note": ("Judged by the targets valid in {month}. Solid line: target; red line: critical threshold; right is better; pale bar: the interval at the KPI’s evidence, 95% unless said otherwise. One step from target to critical is the same for all. Trend: 26 weeks, or 24 months; dashed: target. n: the cases; of a rate, its events; empty where the value is itself a count or amounts are summed.", "按{month}有效的目标判定。实线：目标；红线：严重阈值；右侧更好；浅条：置信区间（未另注明者为95%）。各行从目标到严重阈值的距离相同。走势：26周或24个月；虚线：目标。样本量：个案数；比率为事件数；数值本身为计数或金额、时长之和者为空。"),
-    "rules_of_status": ("Critical, warning: the whole interval is beyond that threshold and n is at least the minimum. Watch: beyond target, chance not excluded. Too few: n below the minimum. Full count: no sampling, so no interval.", "严重、警告：整个区间越过该阈值，且样本量不低于下限。关注：未达目标，但不能排除偶然。样本不足：样本量低于下限。全量：非抽样，故无区间。"),
+    "rules_of_status": ("Critical, warning: the whole interval is beyond that threshold and n is at least the minimum. Watch: beyond target, but not shown to be beyond a threshold. Too few: n below the minimum. Full count: no sampling, so no interval.", "严重、警告：整个区间越过该阈值，且样本量不低于下限。关注：未达目标，但无证据越过阈值。样本不足：样本量低于下限。全量：非抽样，故无区间。"),
     "definition": ("What is measured", "度量内容"),
     "quality": ("Data quality", "数据质量"),
     "quality_lead": ("{accepted} of {checked} records checked in this run were accepted ({share}); {quarantined} are in quarantine and count nowhere.", "本次运行检查{checked}条记录，接受{accepted}条（{share}）；{quarantined}条被隔离，不计入任何指标。"),
