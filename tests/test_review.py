@@ -703,6 +703,16 @@ def test_since_when_a_segment_is_off_target_in_rolling_days():
     assert "Critical since 30 Oct 2026" in text
 
 
+def test_a_kpi_of_rolling_windows_alone_is_drawn():
+    ends = {"period_end": date(2026, 11, 1)}
+    rows = [row("on_time_rate", "rolling_28d", date(2026, 10, 4), 0.96, **ends)]
+    snapshot = make_snapshot([make_kpi(windows=["rolling_28d"])], rows)
+
+    assert "Rolling values." in review_of(snapshot)
+    assert "滚动数值。" in review_of(snapshot, "zh")
+    assert "1 periods, 96.0% to 96.0%" in plain(render_board(snapshot, NOW, "en"))
+
+
 def test_a_grouping_that_does_not_alert_is_not_listed():
     snapshot = segmented()
     quiet = make_snapshot([make_kpi(alert={"window": "month"})], snapshot.values.to_dicts())

@@ -149,7 +149,7 @@ def sparkline(
         "spark_label",
         kpi=kpi.title(words.language),
         n=len(readings),
-        unit=words(f"count_{window}"),
+        unit=words.periods(window),
         low=style.value(min(values)),
         high=style.value(max(values)),
     )

@@ -154,6 +154,8 @@ TEXTS: dict[str, Pair] = {
     "count_month": ("months", "个月"),
     "count_quarter": ("quarters", "个季度"),
     "count_year": ("years", "年"),
+    "count_rolling": ("periods", "期"),
+    "each_rolling": ("rolling", "滚动"),
     "each_day": ("daily", "每日"),
     "each_week": ("weekly", "每周"),
     "each_month": ("monthly", "每月"),

@@ -55,7 +55,13 @@ class Words:
 
     def series(self, window: str) -> str:
         """Adverb for a chart: weekly, monthly."""
+        if parse_window(window).is_rolling:
+            return self("each_rolling")
         return self(f"each_{window}")
+
+    def periods(self, window: str) -> str:
+        """What follows a number of periods: weeks, months."""
+        return self("count_rolling" if parse_window(window).is_rolling else f"count_{window}")
 
     def listing(self, names: Sequence[str]) -> str:
         """Coast, North and West."""
@@ -224,7 +230,7 @@ def chart_finding(
     if not recent:
         return words("finding_none")
     values = [r.value for r in recent if r.value is not None]
-    unit = words(f"count_{window}")
+    unit = words.periods(window)
     spread = {"low": style.value(min(values)), "high": style.value(max(values))}
     judged = [r for r in recent if r.target is not None]
     if len(recent) == 1:
