@@ -166,11 +166,15 @@ def serve(root: Path, host: str, port: int) -> None:
     from sqm.review import render_board
     from sqm.serve import make_server
 
-    def board(snapshot: Snapshot) -> str:
-        return render_board(snapshot, _now(), snapshot.manifest.language)
-
     state = _state(root)
-    server = make_server(state, state / "reviews", board, host, port)
+    reviews = state / "reviews"
+
+    def board(snapshot: Snapshot) -> str:
+        # listed each time: a review may be written while this runs
+        names = sorted(path.name for path in reviews.glob("*.html"))
+        return render_board(snapshot, _now(), snapshot.manifest.language, names)
+
+    server = make_server(state, reviews, board, host, port)
     click.echo(f"status board  http://{host}:{port}/\nmetrics       http://{host}:{port}/metrics")
     try:
         server.serve_forever()
