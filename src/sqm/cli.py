@@ -122,7 +122,8 @@ def render(root: Path, only_check: bool) -> None:
 
     project = _load(root)
     stale = 0
-    for name, text in rendered_files(project.kpis, project.settings).items():
+    files = rendered_files(project.kpis, project.settings, project.record_types.values())
+    for name, text in files.items():
         path = root / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
