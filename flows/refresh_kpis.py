@@ -19,6 +19,7 @@ from prefect import flow, get_run_logger, task  # noqa: E402  # decides on analy
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.schemas.objects import State, TaskRun  # noqa: E402
+from prefect.runtime import flow_run  # noqa: E402
 from prefect.tasks import Task  # noqa: E402
 
 from sqm import pipeline  # noqa: E402
@@ -75,7 +76,12 @@ def publish(project: Project, run: Run, values: Any, rules: Any) -> Published:
     return pipeline.publish(project, run, values, rules, datetime.now(UTC))
 
 
-@flow(name="refresh-kpis", flow_run_name="refresh-kpis-{project.name}", log_prints=True)
+def run_name() -> str:
+    """Flow and project folder; `.` goes by its name too."""
+    return f"refresh-kpis-{Path(flow_run.parameters['project']).resolve().name}"
+
+
+@flow(name="refresh-kpis", flow_run_name=run_name, log_prints=True)
 def refresh_kpis(project: Path = Path(), as_of: datetime | None = None) -> int:
     """Bring every KPI up to date and publish them; the number of the published revision."""
     loaded = load_project(project)

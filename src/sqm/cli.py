@@ -54,10 +54,13 @@ def init(folder: Path) -> None:
 def check(root: Path) -> None:
     """Check every definition file, name every mistake."""
     from sqm.definitions import counted
+    from sqm.project import SETTINGS_FILE
 
     try:
         project = _load(root)
     except DefinitionError as error:
+        if not (root / SETTINGS_FILE).is_file():
+            raise  # nothing to check: not a finding
         for fault in error.faults:
             click.echo(str(fault))
         click.echo(counted(len(error.faults), "mistake"), err=True)
