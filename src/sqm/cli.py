@@ -117,6 +117,24 @@ def values(
 
 
 @cli.command()
+@click.option("--kpi", "names", multiple=True, help="Only this KPI; may be given again.")
+@click.pass_obj
+def plan(root: Path, names: tuple[str, ...]) -> None:
+    """Print the SQL that computes the KPIs."""
+    from sqm.definitions import nearest
+    from sqm.plan import describe_plan, make_plan
+
+    project = _load(root)
+    for name in names:
+        if name not in {kpi.name for kpi in project.kpis}:
+            remedy = nearest(name, (kpi.name for kpi in project.kpis))
+            raise SqmError(f"no KPI '{name}' is defined; {remedy}")
+    chosen = project.with_kpis(names) if names else project
+    made = make_plan(chosen.kpis, project.record_types, project.settings.timezone)
+    click.echo(describe_plan(made))
+
+
+@cli.command()
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; fail if stale.")
 @click.pass_obj
 def render(root: Path, only_check: bool) -> None:

@@ -169,6 +169,18 @@ def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone:
     )
 
 
+def describe_plan(plan: Plan) -> str:
+    """The plan as an SQL script with a comment before each statement, for people to read."""
+    steps = [*plan.steps, *plan.results.values()]
+    for name, step in plan.unadjusted.items():
+        steps += [step, *plan.removed[name].values()]
+    head = (
+        "-- $as_of: moment of computation (UTC); $today: its local date;"
+        " $last_day: last local day begun before it"
+    )
+    return "\n\n".join([head, *(f"-- {step.purpose}\n{step.sql};" for step in steps)])
+
+
 def _recipe(kpi: Kpi, scan_of: ScanOf) -> Recipe:
     match kpi:
         case Rate():
