@@ -1,5 +1,9 @@
 """KPI values from records, worked out by hand."""
 
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import duckdb
 import polars as pl
 import pytest
 from tables import evaluate, kpi, only, tables
@@ -88,6 +92,20 @@ def test_days_are_those_of_the_projects_time_zone():
 
     assert berlin["period_start"][0].isoformat() == "2026-11-01"
     assert utc["period_start"][0].isoformat() == "2026-10-01"
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kolkata",
+                                  "Australia/Lord_Howe", "Pacific/Apia", "UTC"])  # fmt: skip
+def test_the_local_day_equals_that_of_the_time_zone_library(zone: str):
+    from sqm.plan import _local_day
+
+    at = [datetime(2010, 1, 1) + timedelta(hours=h, minutes=29) for h in range(0, 150_000, 5)]  # noqa: DTZ001
+    expected = [m.replace(tzinfo=ZoneInfo("UTC")).astimezone(ZoneInfo(zone)).date() for m in at]
+    frame = pl.DataFrame({"moment": at})  # noqa: F841  # read by DuckDB
+
+    found = duckdb.sql(f"select {_local_day('moment', zone, date(2027, 6, 1))} as day from frame")
+
+    assert [day for (day,) in found.fetchall()] == expected
 
 
 def test_a_rate_divides_by_records_of_another_type():
@@ -434,7 +452,7 @@ def test_kpis_over_the_same_records_and_anchor_share_one_scan():
         for n in range(20)
     ]
 
-    plan = make_plan(kpis, BUILT_IN, "UTC")  # type: ignore[arg-type]
+    plan = make_plan(kpis, BUILT_IN, "UTC", date(2026, 11, 23))  # type: ignore[arg-type]
 
     scans = [step for step in plan.steps if 'from "jobs"' in step.sql]
     assert len(scans) == 1

@@ -130,7 +130,8 @@ def plan(root: Path, names: tuple[str, ...]) -> None:
             remedy = nearest(name, (kpi.name for kpi in project.kpis))
             raise SqmError(f"no KPI '{name}' is defined; {remedy}")
     chosen = project.with_kpis(names) if names else project
-    made = make_plan(chosen.kpis, project.record_types, project.settings.timezone)
+    zone = project.settings.timezone
+    made = make_plan(chosen.kpis, project.record_types, zone, _now().date())
     click.echo(describe_plan(made))
 
 

@@ -27,8 +27,8 @@ def compute_values(
     Columns as in snapshot.COLUMNS.
     """
     kpis = tuple(kpis)
-    plan = make_plan(kpis, record_types, zone)
     today = local_date(as_of, zone)
+    plan = make_plan(kpis, record_types, zone, today)
     parameters = {
         "as_of": as_of.astimezone(UTC).replace(tzinfo=None),
         "today": today,

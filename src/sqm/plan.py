@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from statistics import NormalDist
 
 from sqm.expressions import literal, quote, render
@@ -34,9 +35,10 @@ from sqm.kpi import (
 )
 from sqm.records import RecordType
 from sqm.snapshot import SEPARATOR
-from sqm.windows import Unit, Window
+from sqm.windows import Unit, Window, utc_offsets
 
 NOT_RECORDED = "(not recorded)"
+OFFSET_YEARS = 5
 PERIOD = "period_start, period_end, level, segment"  # level: the dimensions, joined by comma
 
 ScanOf = Callable[[str, str, BaseKpi], "Scan"]
@@ -58,6 +60,7 @@ class Scan:
     records: RecordType
     at: str
     zone: str
+    until: date
     related: dict[Related, str] = field(default_factory=dict)
     conditions: dict[str, str] = field(default_factory=dict)  # SQL -> column
     amounts: dict[str, str] = field(default_factory=dict)
@@ -132,8 +135,10 @@ class Plan:
     removed: Mapping[str, Mapping[str, Step]]
 
 
-def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str) -> Plan:
-    """The plan for these KPIs.
+def make_plan(
+    kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str, until: date
+) -> Plan:
+    """The plan for these KPIs, for a computation on the day `until` or before.
 
     Its statements take three parameters: `$as_of`, the moment of computation (UTC); `$today`,
     its local date, and `$last_day`, the last local day that has begun before it.
@@ -141,7 +146,7 @@ def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone:
     scans: dict[tuple[str, str], Scan] = {}
 
     def scan_of(records: str, at: str, kpi: BaseKpi) -> Scan:
-        scan = scans.setdefault((records, at), Scan(record_types[records], at, zone))
+        scan = scans.setdefault((records, at), Scan(record_types[records], at, zone, until))
         scan.groupings.update(dict.fromkeys(kpi.groupings))
         scan.windows.update(dict.fromkeys(kpi.parsed_windows()))
         return scan
@@ -289,7 +294,7 @@ def _scan_sql(scan: Scan) -> str:
     column = scan.records.column(scan.at)
     is_date = column is not None and column.type == "date"
     at = f"t.{quote(scan.at)}"
-    day = at if is_date else _local_day(at, scan.zone)
+    day = at if is_date else _local_day(at, scan.zone, scan.until)
     inner = [f"{day} as day"]
     inner += [
         f"coalesce(cast(t.{quote(d)} as varchar), {literal(NOT_RECORDED)}) as {quote(d)}"
@@ -311,10 +316,21 @@ def _scan_sql(scan: Scan) -> str:
     )
 
 
-def _local_day(at: str, zone: str) -> str:
+def _local_day(at: str, zone: str, until: date) -> str:
+    """The local day of a UTC timestamp.
+
+    Comparing with the few changes of the offset is many times faster than the time zone library,
+    which is asked for older timestamps only.
+    """
     if zone == "UTC":
         return f"cast({at} as date)"
-    return f"cast(timezone({literal(zone)}, timezone('UTC', {at})) as date)"
+    since = date(until.year - OFFSET_YEARS, 1, 1)
+    exact = f"timezone({literal(zone)}, timezone('UTC', {at}))"
+    cases = [
+        f"when {at} >= timestamp '{moment}' then {at} + to_seconds({offset.total_seconds():.0f})"
+        for moment, offset in reversed(utc_offsets(zone, since, until))
+    ]
+    return f"cast(case {' '.join(cases)} else {exact} end as date)"
 
 
 def _related_sql(scan: Scan) -> str:

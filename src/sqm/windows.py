@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 
 class Unit(StrEnum):
@@ -69,6 +70,29 @@ class Window:
         last = self.start_of(today) if not self.is_rolling else today
         yesterday = last - timedelta(days=1)
         return self.start_of(yesterday), self.end_of(yesterday)
+
+
+def utc_offsets(zone: str, since: date, until: date) -> list[tuple[datetime, timedelta]]:
+    """The offsets of a time zone from UTC in force from each moment (UTC, naive), oldest first."""
+    place = ZoneInfo(zone)
+
+    def offset(moment: datetime) -> timedelta:
+        return moment.replace(tzinfo=UTC).astimezone(place).utcoffset() or timedelta()
+
+    moment = datetime(since.year, since.month, since.day)  # noqa: DTZ001  # naive UTC throughout
+    found = [(moment, offset(moment))]
+    while moment.date() <= until:
+        later = moment + timedelta(days=1)
+        if offset(later) != found[-1][1]:
+            before, after = moment, later
+            while after - before > timedelta(minutes=1):
+                middle = before + (after - before) / 2
+                before, after = (
+                    (middle, after) if offset(middle) == found[-1][1] else (before, middle)
+                )
+            found.append((after.replace(second=0, microsecond=0), offset(after)))
+        moment = later
+    return found
 
 
 def add_months(day: date, months: int) -> date:
