@@ -108,6 +108,24 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class Scans:
+    """The scans that a set of KPIs needs; one per record type and anchor."""
+
+    record_types: Mapping[str, RecordType]
+    zone: str
+    until: date
+    made: dict[tuple[str, str], Scan] = field(default_factory=dict)
+
+    def of(self, records: str, at: str, kpi: BaseKpi) -> Scan:
+        """The scan of that record type and anchor, widened to what the KPI needs."""
+        new = Scan(self.record_types[records], at, self.zone, self.until)
+        scan = self.made.setdefault((records, at), new)
+        scan.groupings.update(dict.fromkeys(kpi.groupings))
+        scan.windows.update(dict.fromkeys(kpi.parsed_windows()))
+        return scan
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Where the numbers of one KPI come from: scans and expressions over their period rows."""
 
@@ -143,28 +161,21 @@ def make_plan(
     Its statements take three parameters: `$as_of`, the moment of computation (UTC); `$today`,
     its local date, and `$last_day`, the last local day that has begun before it.
     """
-    scans: dict[tuple[str, str], Scan] = {}
-
-    def scan_of(records: str, at: str, kpi: BaseKpi) -> Scan:
-        scan = scans.setdefault((records, at), Scan(record_types[records], at, zone, until))
-        scan.groupings.update(dict.fromkeys(kpi.groupings))
-        scan.windows.update(dict.fromkeys(kpi.parsed_windows()))
-        return scan
-
+    scans = Scans(record_types, zone, until)
     results, unadjusted, removed = {}, {}, {}
     for kpi in kpis:
         exclusions = getattr(kpi, "exclusions", None)
         if not exclusions or isinstance(kpi, Rate | PointInTime):
-            results[kpi.name] = _recipe(kpi, scan_of)
+            results[kpi.name] = recipe_of(kpi, scans.of)
             continue
-        results[kpi.name] = _recipe(kpi.adjusted(), scan_of)
-        unadjusted[kpi.name] = _recipe(kpi.unadjusted(), scan_of)
+        results[kpi.name] = recipe_of(kpi.adjusted(), scans.of)
+        unadjusted[kpi.name] = recipe_of(kpi.unadjusted(), scans.of)
         removed[kpi.name] = {
-            reason: _recipe(count, scan_of) for reason, count in kpi.removed_by().items()
+            reason: recipe_of(count, scans.of) for reason, count in kpi.removed_by().items()
         }
     # the recipes are complete, so each scan knows all its measures now
     return Plan(
-        tuple(step for scan in scans.values() for step in _scan_steps(scan)),
+        tuple(step for scan in scans.made.values() for step in _scan_steps(scan)),
         {name: _results(recipe) for name, recipe in results.items()},
         {name: _results(recipe) for name, recipe in unadjusted.items()},
         {
@@ -186,7 +197,8 @@ def describe_plan(plan: Plan) -> str:
     return "\n\n".join([head, *(f"-- {step.purpose}\n{step.sql};" for step in steps)])
 
 
-def _recipe(kpi: Kpi, scan_of: ScanOf) -> Recipe:
+def recipe_of(kpi: Kpi, scan_of: ScanOf) -> Recipe:
+    """How a KPI comes from scans; the scans are told what to count."""
     match kpi:
         case Rate():
             return _rate_recipe(kpi, scan_of)
@@ -310,7 +322,7 @@ def _scan_sql(scan: Scan) -> str:
     return _lines(
         f"select\n  {_comma(outer)}",
         f"from (\n  select\n    {_comma(inner, 4)}",
-        f"  from {_related_sql(scan)}",
+        f"  from {records_sql(scan)}",
         f"  where {bound}\n)",
         f"group by grouping sets ({sets})",
     )
@@ -333,7 +345,7 @@ def _local_day(at: str, zone: str, until: date) -> str:
     return f"cast(case {' '.join(cases)} else {exact} end as date)"
 
 
-def _related_sql(scan: Scan) -> str:
+def records_sql(scan: Scan) -> str:
     """The records, with a mark for each kind of related record."""
     table = quote(scan.records.name)
     if not scan.related:
