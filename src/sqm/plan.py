@@ -255,8 +255,10 @@ def _point_in_time_recipe(kpi: PointInTime, scan_of: ScanOf) -> Recipe:
     begun = scan_of(kpi.records, kpi.since, kpi)
     ended = scan_of(kpi.records, kpi.until, kpi)
     where = [render(kpi.where)] if kpi.where else []
-    came = begun.count(*where)
-    went = ended.count(*where, f"{quote(kpi.since)} is not null")
+    since, until = quote(kpi.since), quote(kpi.until)
+    # what ended before it began was never open
+    came = begun.count(*where, f"coalesce({until} >= {since}, true)")
+    went = ended.count(*where, f"coalesce({until} >= {since}, false)")
     begun.running.add(came)
     ended.running.add(went)
     still_open = f"{_left(f'running_{came}')} - {_right(f'running_{went}')}"
@@ -456,7 +458,7 @@ def _results(recipe: Recipe) -> Step:
     """The rows of a KPI in all its windows, in a fixed order."""
     parts = [_result(recipe, window) for window in recipe.kpi.parsed_windows()]
     union = "\nunion all by name\n".join(parts)
-    sql = f'from (\n{union}\n)\norder by "window", "by", segment, period_start'
+    sql = f'from (\n{union}\n)\norder by "window", "by", segment, period_start, period_end'
     return Step(f"values of {recipe.kpi.name}", sql)
 
 
