@@ -1,4 +1,4 @@
-"""Compute KPI values: run the plan in DuckDB, judge its rows in Polars."""
+"""Compute KPI values: run the plan in DuckDB, judge and chart its rows in Polars."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import polars as pl
 
+from sqm.chart import chart_values
 from sqm.judge import judge_values
 from sqm.kpi import Kpi
 from sqm.plan import make_plan
@@ -41,7 +42,8 @@ def compute_values(
     sums = [_fetch(connection, step.sql) for step in plan.results]
     for step in plan.steps:
         connection.execute(f"drop table if exists {step.table}")
-    return judge_values(pl.concat(sums), kpis, today) if sums else judge_values(_none(), (), today)
+    judged = judge_values(pl.concat(sums) if sums else _none(), kpis, today)
+    return chart_values(judged, kpis, today)
 
 
 def local_date(moment: datetime, zone: str) -> date:

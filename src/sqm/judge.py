@@ -1,6 +1,6 @@
 """Judge KPI rows: value, interval, target then in force, status, finality.
 
-In: the sums that the plan gives. Out: the columns of snapshot.COLUMNS.
+In: the sums that the plan gives. Out: the columns of snapshot.VALUE_COLUMNS.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sqm.kpi import (
     Sum,
 )
 from sqm.kpi import Status as S
-from sqm.snapshot import COLUMNS
+from sqm.snapshot import VALUE_COLUMNS
 from sqm.statistics import Column
 
 NET_SCORE_SCALE = 100.0
@@ -41,7 +41,7 @@ def judge_values(sums: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> pl
     if not judged:
         return pl.DataFrame(schema=_schema())
     order = ["kpi", "window", "by", "segment", "period_start", "period_end"]
-    return pl.concat(judged).sort(order).select(list(COLUMNS))
+    return pl.concat(judged).sort(order).select(list(VALUE_COLUMNS))
 
 
 def _judge(rows: pl.DataFrame, kpi: BaseKpi, today: date) -> pl.DataFrame:
@@ -158,4 +158,4 @@ def _schema() -> dict[str, pl.DataType]:
         "BIGINT": pl.Int64(),
         "BOOLEAN": pl.Boolean(),
     }
-    return {name: types[sql_type] for name, sql_type in COLUMNS.items()}
+    return {name: types[sql_type] for name, sql_type in VALUE_COLUMNS.items()}

@@ -1,0 +1,229 @@
+"""Chart KPI values: centre, limits and signals of the periods of each KPI's chart window.
+
+In: judged rows. Out: the same rows with the columns of snapshot.CHART_COLUMNS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sqm import control
+from sqm.control import Mask
+from sqm.kpi import BaseKpi, CountKpi, NetScore, PointInTime, Rate, Rule
+from sqm.runrules import find_signals, name_signals
+from sqm.snapshot import CHART_COLUMNS
+from sqm.statistics import Column
+
+MINIMUM = 8  # periods that limits rest on; with fewer there are none
+TRIAL_BELOW = 12  # limits that rest on fewer are trial limits
+OVERDISPERSED = 0.05  # chance of such a dispersion under which the Laney chart is taken
+
+Days = NDArray[np.datetime64]
+
+
+def chart_values(values: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> pl.DataFrame:
+    """The rows of `values` in their order, with the chart columns.
+
+    `today` is the local date of the computation: a period that is not over has limits, no signal.
+    """
+    values = values.with_row_index("row")
+    charted = _Columns(len(values))
+    parts = values.partition_by("kpi", "window", as_dict=True)
+    for kpi in kpis:
+        rows = parts.get((kpi.name, kpi.chart_window))
+        if rows is not None:
+            _chart_kpi(rows, kpi, today, charted)
+    return values.drop("row").with_columns(charted.series())
+
+
+@dataclass(slots=True)
+class _Columns:
+    """The chart columns of all rows, filled series by series."""
+
+    length: int
+    center: Column = field(init=False)
+    low: Column = field(init=False)
+    high: Column = field(init=False)
+    points: NDArray[np.int64] = field(init=False)
+    signal: NDArray[np.object_] = field(init=False)
+    kind: NDArray[np.object_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.center, self.low, self.high = (np.full(self.length, np.nan) for _ in range(3))
+        self.points = np.zeros(self.length, dtype=np.int64)
+        self.signal, self.kind = (np.full(self.length, "", dtype=object) for _ in range(2))
+
+    def series(self) -> list[pl.Series]:
+        columns: tuple[Any, ...] = (self.center, self.low, self.high)
+        made = [pl.Series(column, dtype=pl.Float64).fill_nan(None) for column in columns]
+        made.append(pl.Series(self.signal.tolist(), dtype=pl.String))
+        made.append(pl.Series(self.kind.tolist(), dtype=pl.String))
+        made.append(pl.Series(self.points, dtype=pl.Int64))
+        return [one.alias(name) for one, name in zip(made, CHART_COLUMNS, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """The periods with a value of one series, oldest first; `values` in the unit of the KPI."""
+
+    row: NDArray[np.int64]
+    start: Days
+    end: Days
+    numerator: Column
+    denominator: Column
+    values: Column
+    is_final: Mask
+
+    def part(self, index: slice | Mask) -> _Points:
+        columns = (self.row, self.start, self.end, self.numerator, self.denominator, self.values)
+        return _Points(*(column[index] for column in columns), self.is_final[index])
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """A stretch of time with limits of its own, and the days that they are estimated from."""
+
+    start: np.datetime64
+    end: np.datetime64
+    estimated_until: np.datetime64
+    is_frozen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    kind: str
+    chart: control.Chart
+    points: int
+
+
+def _chart_kpi(rows: pl.DataFrame, kpi: BaseKpi, today: date, charted: _Columns) -> None:
+    rows = rows.filter(pl.col("value").is_not_null()).sort("by", "segment", "period_start")
+    if rows.is_empty():
+        return
+    everything = _points_of(rows)
+    stretches, now = _stretches(kpi), np.datetime64(today)
+    scale = kpi.scale if isinstance(kpi, Rate) else 1.0
+    floor, ceiling = _bounds(kpi)
+    borders = np.flatnonzero(np.diff(rows.select(_series_number()).to_series().to_numpy())) + 1
+    edges = [0, *borders.tolist(), len(rows)]
+    for first, last in zip(edges, edges[1:], strict=False):
+        if last - first < MINIMUM:
+            continue
+        series = everything.part(slice(first, last))
+        for stretch in stretches:
+            inside = (series.start >= stretch.start) & (series.start < stretch.end)
+            points = series if inside.all() else series.part(inside)
+            drawn = _draw(points, kpi, stretch)
+            if drawn is None:
+                continue
+            unit = scale if drawn.kind in ("u", "laney_u") else 1.0
+            charted.center[points.row] = drawn.chart.center * unit
+            charted.low[points.row] = np.maximum(drawn.chart.low * unit, floor)
+            charted.high[points.row] = np.minimum(drawn.chart.high * unit, ceiling)
+            charted.points[points.row] = drawn.points
+            charted.kind[points.row] = drawn.kind
+            charted.signal[points.row] = _signals(drawn.chart, points.end <= now, kpi.chart.rules)
+
+
+def _points_of(rows: pl.DataFrame) -> _Points:
+    def numbers(name: str) -> Column:
+        return rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+    return _Points(
+        rows["row"].to_numpy(),
+        rows["period_start"].to_numpy(),
+        rows["period_end"].to_numpy(),
+        numbers("numerator"),
+        numbers("denominator"),
+        numbers("value"),
+        rows["is_final"].to_numpy(),
+    )
+
+
+def _series_number() -> pl.Expr:
+    return pl.struct("by", "segment").rle_id().cast(pl.Int64)
+
+
+def _stretches(kpi: BaseKpi) -> list[_Stretch]:
+    """The phases in order; a frozen baseline begins one that ends with the next phase."""
+    frozen = kpi.chart.baseline
+    begins = {phase.since for phase in kpi.chart.phases} | {date.min}
+    if frozen:
+        begins.add(frozen.since)
+    days = [*sorted(begins), date.max]
+    made = []
+    for start, end in zip(days, days[1:], strict=False):
+        is_frozen = frozen is not None and start == frozen.since
+        until = frozen.until if frozen is not None and is_frozen else end
+        made.append(
+            _Stretch(np.datetime64(start), np.datetime64(end), np.datetime64(until), is_frozen)
+        )
+    return made
+
+
+def _bounds(kpi: BaseKpi) -> tuple[float, float]:
+    """Where values of the KPI cannot be; limits end there."""
+    match kpi:
+        case NetScore():
+            return -100.0, 100.0
+        case CountKpi() | PointInTime():
+            return 0.0, np.inf
+    return -np.inf, np.inf
+
+
+def _draw(points: _Points, kpi: BaseKpi, stretch: _Stretch) -> _Drawn | None:
+    """The chart of one stretch; None where too few periods are final or they do not vary.
+
+    Unless the baseline is frozen, periods beyond the first limits are left out once and the
+    limits are taken again: a special cause is not to define the limits that should detect it.
+    """
+    # a week across the end of the stretch belongs to both sides, so to neither baseline
+    baseline = points.is_final & (points.end <= stretch.estimated_until)
+    if np.count_nonzero(baseline) < MINIMUM:
+        return None
+    drawn = _fit(points, kpi, baseline)
+    if not stretch.is_frozen:
+        rest = baseline & ~drawn.chart.is_beyond
+        if MINIMUM <= np.count_nonzero(rest) < drawn.points:
+            drawn = _fit(points, kpi, rest)
+    return drawn if np.all(drawn.chart.sigma > 0) else None
+
+
+def _fit(points: _Points, kpi: BaseKpi, baseline: Mask) -> _Drawn:
+    kind, count = kpi.chart.kind, int(np.count_nonzero(baseline))
+    events, sizes = points.numerator, points.denominator
+    if kind == "auto":
+        kind = next(k for k in (*kpi.chart_kinds, "xmr") if k in ("p", "u", "xmr"))
+        tests = {"p": control.binomial_dispersion, "u": control.poisson_dispersion}
+        if kind in tests:
+            found = tests[kind](events[baseline], sizes[baseline])
+            if found.p_value < OVERDISPERSED:
+                wide = _DRAW[f"laney_{kind}"](events, sizes, baseline)
+                plain = _DRAW[kind](events, sizes, baseline)
+                # a lasting shift is no dispersion: it leaves the moving ranges as they are
+                if wide.sigma[0] > plain.sigma[0]:
+                    return _Drawn(f"laney_{kind}", wide, count)
+                return _Drawn(kind, plain, count)
+    if kind == "xmr":
+        return _Drawn(kind, control.xmr_chart(points.values, baseline), count)
+    return _Drawn(kind, _DRAW[kind](events, sizes, baseline), count)
+
+
+_DRAW = {
+    "p": control.p_chart,
+    "u": control.u_chart,
+    "laney_p": control.laney_p_chart,
+    "laney_u": control.laney_u_chart,
+}
+
+
+def _signals(chart: control.Chart, is_over: Mask, rules: Sequence[Rule]) -> NDArray[np.object_]:
+    names = np.array(name_signals(find_signals(chart, rules), len(is_over)), dtype=object)
+    return np.where(is_over, names, "")
