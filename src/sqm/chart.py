@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,15 @@ class _Points:
     is_final: Mask
 
     def part(self, index: slice | Mask) -> _Points:
-        columns = (self.row, self.start, self.end, self.numerator, self.denominator, self.values)
-        return _Points(*(column[index] for column in columns), self.is_final[index])
+        return _Points(
+            self.row[index],
+            self.start[index],
+            self.end[index],
+            self.numerator[index],
+            self.denominator[index],
+            self.values[index],
+            self.is_final[index],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +119,9 @@ def _chart_kpi(rows: pl.DataFrame, kpi: BaseKpi, today: date, charted: _Columns)
     stretches, now = _stretches(kpi), np.datetime64(today)
     scale = kpi.scale if isinstance(kpi, Rate) else 1.0
     floor, ceiling = _bounds(kpi)
-    borders = np.flatnonzero(np.diff(rows.select(_series_number()).to_series().to_numpy())) + 1
-    edges = [0, *borders.tolist(), len(rows)]
-    for first, last in zip(edges, edges[1:], strict=False):
+    number = rows.select(pl.struct("by", "segment").rle_id().cast(pl.Int64)).to_series()
+    edges = [0, *(np.flatnonzero(np.diff(number.to_numpy())) + 1).tolist(), len(rows)]
+    for first, last in pairwise(edges):
         if last - first < MINIMUM:
             continue
         series = everything.part(slice(first, last))
@@ -147,10 +155,6 @@ def _points_of(rows: pl.DataFrame) -> _Points:
     )
 
 
-def _series_number() -> pl.Expr:
-    return pl.struct("by", "segment").rle_id().cast(pl.Int64)
-
-
 def _stretches(kpi: BaseKpi) -> list[_Stretch]:
     """The phases in order; a frozen baseline begins one that ends with the next phase."""
     frozen = kpi.chart.baseline
@@ -159,7 +163,7 @@ def _stretches(kpi: BaseKpi) -> list[_Stretch]:
         begins.add(frozen.since)
     days = [*sorted(begins), date.max]
     made = []
-    for start, end in zip(days, days[1:], strict=False):
+    for start, end in pairwise(days):
         is_frozen = frozen is not None and start == frozen.since
         until = frozen.until if frozen is not None and is_frozen else end
         made.append(
@@ -197,26 +201,30 @@ def _draw(points: _Points, kpi: BaseKpi, stretch: _Stretch) -> _Drawn | None:
 
 
 def _fit(points: _Points, kpi: BaseKpi, baseline: Mask) -> _Drawn:
-    kind, count = kpi.chart.kind, int(np.count_nonzero(baseline))
-    events, sizes = points.numerator, points.denominator
-    if kind == "auto":
-        kind = next(k for k in (*kpi.chart_kinds, "xmr") if k in ("p", "u", "xmr"))
-        tests = {"p": control.binomial_dispersion, "u": control.poisson_dispersion}
-        if kind in tests:
-            found = tests[kind](events[baseline], sizes[baseline])
-            if found.p_value < OVERDISPERSED:
-                wide = _DRAW[f"laney_{kind}"](events, sizes, baseline)
-                plain = _DRAW[kind](events, sizes, baseline)
-                # a lasting shift is no dispersion: it leaves the moving ranges as they are
-                if wide.sigma[0] > plain.sigma[0]:
-                    return _Drawn(f"laney_{kind}", wide, count)
-                return _Drawn(kind, plain, count)
+    kind = _choose(points, kpi, baseline) if kpi.chart.kind == "auto" else kpi.chart.kind
     if kind == "xmr":
-        return _Drawn(kind, control.xmr_chart(points.values, baseline), count)
-    return _Drawn(kind, _DRAW[kind](events, sizes, baseline), count)
+        chart = control.xmr_chart(points.values, baseline)
+    else:
+        chart = _OF_COUNTS[kind](points.numerator, points.denominator, baseline)
+    return _Drawn(kind, chart, int(np.count_nonzero(baseline)))
 
 
-_DRAW = {
+def _choose(points: _Points, kpi: BaseKpi, baseline: Mask) -> str:
+    """The chart of counts that fits the KPI, Laney's where they vary more than chance; else XmR."""
+    plain = next((kind for kind in kpi.chart_kinds if kind in _DISPERSION), None)
+    if plain is None:
+        return "xmr"
+    events, sizes = points.numerator, points.denominator
+    if not _DISPERSION[plain](events[baseline], sizes[baseline]).p_value < OVERDISPERSED:
+        return plain
+    narrow = _OF_COUNTS[plain](events, sizes, baseline)
+    wide = _OF_COUNTS[f"laney_{plain}"](events, sizes, baseline)
+    # a lasting shift is not dispersion: it leaves the moving ranges as they are
+    return f"laney_{plain}" if wide.sigma[0] > narrow.sigma[0] else plain
+
+
+_DISPERSION = {"p": control.binomial_dispersion, "u": control.poisson_dispersion}
+_OF_COUNTS = {
     "p": control.p_chart,
     "u": control.u_chart,
     "laney_p": control.laney_p_chart,

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from sqm.control import ON_THE_LINE, Chart
+from sqm.control import ON_THE_LINE, Chart, Mask
 from sqm.kpi import Rule
 from sqm.statistics import Column
 
-Mask = NDArray[np.bool_]
+Pattern = Callable[[Column, Column], Mask]  # z and values to the points that complete it
 
 
 def find_signals(chart: Chart, rules: Iterable[Rule]) -> dict[Rule, Mask]:
@@ -35,10 +35,11 @@ def name_signals(signals: dict[Rule, Mask], points: int) -> list[str]:
 
 
 def _one_beyond_3(z: Column, values: Column) -> Mask:
-    return np.abs(z) > 3 + ON_THE_LINE
+    marks: Mask = np.abs(z) > 3 + ON_THE_LINE
+    return marks
 
 
-def _some_beyond(needed: int, of: int, line: float) -> Callable[[Column, Column], Mask]:
+def _some_beyond(needed: int, of: int, line: float) -> Pattern:
     """So many of the last points beyond a line on one side, the newest among them."""
 
     def rule(z: Column, values: Column) -> Mask:
@@ -48,15 +49,16 @@ def _some_beyond(needed: int, of: int, line: float) -> Callable[[Column, Column]
     return rule
 
 
-def _one_side(length: int) -> Callable[[Column, Column], Mask]:
+def _one_side(length: int) -> Pattern:
     def rule(z: Column, values: Column) -> Mask:
         above, below = z > ON_THE_LINE, z < -ON_THE_LINE
-        return (_last(above, length) == length) | (_last(below, length) == length)
+        marks: Mask = (_last(above, length) == length) | (_last(below, length) == length)
+        return marks
 
     return rule
 
 
-def _rising_or_falling(length: int) -> Callable[[Column, Column], Mask]:
+def _rising_or_falling(length: int) -> Pattern:
     def rule(z: Column, values: Column) -> Mask:
         # the steps of what is seen: sigma may differ from point to point
         step = np.diff(values)
@@ -67,7 +69,7 @@ def _rising_or_falling(length: int) -> Callable[[Column, Column], Mask]:
     return rule
 
 
-def _alternating(length: int) -> Callable[[Column, Column], Mask]:
+def _alternating(length: int) -> Pattern:
     def rule(z: Column, values: Column) -> Mask:
         step = np.diff(values)
         turns = length - 2
@@ -76,17 +78,19 @@ def _alternating(length: int) -> Callable[[Column, Column], Mask]:
     return rule
 
 
-def _hugging(length: int) -> Callable[[Column, Column], Mask]:
+def _hugging(length: int) -> Pattern:
     def rule(z: Column, values: Column) -> Mask:
-        return _last(np.abs(z) <= 1 + ON_THE_LINE, length) == length
+        marks: Mask = _last(np.abs(z) <= 1 + ON_THE_LINE, length) == length
+        return marks
 
     return rule
 
 
-def _avoiding(length: int) -> Callable[[Column, Column], Mask]:
+def _avoiding(length: int) -> Pattern:
     def rule(z: Column, values: Column) -> Mask:
         above, below = _last(z > 1 + ON_THE_LINE, length), _last(z < -1 - ON_THE_LINE, length)
-        return (above + below == length) & (above > 0) & (below > 0)
+        marks: Mask = (above + below == length) & (above > 0) & (below > 0)
+        return marks
 
     return rule
 
@@ -105,7 +109,7 @@ def _from_first(marks: Mask, points: int) -> Mask:
     return np.concatenate((np.zeros(points - len(marks), dtype=np.bool_), marks))
 
 
-_RULES: dict[Rule, Callable[[Column, Column], Mask]] = {
+_RULES: dict[Rule, Pattern] = {
     Rule.WE1: _one_beyond_3,
     Rule.WE2: _some_beyond(2, 3, 2.0),
     Rule.WE3: _some_beyond(4, 5, 1.0),
