@@ -23,7 +23,6 @@ from sqm.snapshot import CHART_COLUMNS
 from sqm.statistics import Column
 
 MINIMUM = 8  # periods that limits rest on; with fewer there are none
-TRIAL_BELOW = 12  # limits that rest on fewer are trial limits
 OVERDISPERSED = 0.05  # chance of such a dispersion under which the Laney chart is taken
 
 Days = NDArray[np.datetime64]

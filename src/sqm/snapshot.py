@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 KEEP = 5  # revisions kept for readers that opened one just before a switch
+TRIAL_BELOW = 12  # periods
 SEPARATOR = "\x1f"  # between the values of a segment of combined dimensions
 
 # One row per KPI, window, period and segment.
@@ -53,7 +54,7 @@ CHART_COLUMNS = {
     "limit_high": "DOUBLE",
     "signal": "VARCHAR",  # the run rules that the period completes, joined with ','
     "chart": "VARCHAR",  # p, laney_p, u, laney_u or xmr; '' without limits
-    "limit_points": "BIGINT",  # periods that the limits rest on
+    "limit_points": "BIGINT",  # periods that the limits rest on; below TRIAL_BELOW: trial limits
 }
 COLUMNS = VALUE_COLUMNS | CHART_COLUMNS
 
