@@ -192,7 +192,7 @@ def test_a_frozen_baseline_applies_onwards_only():
 
     # moving ranges of 1, both times
     spread = 3 / 1.128
-    assert limits(values, 1) == pytest.approx((1.5, 1.5 - spread, 1.5 + spread))
+    assert limits(values, 1) == pytest.approx((1.5, 0, 1.5 + spread))
     assert limits(values, 11) == pytest.approx((10.5, 10.5 - spread, 10.5 + spread))
     assert limits(values, 22) == pytest.approx((10.5, 10.5 - spread, 10.5 + spread))
     assert signalled(values) == {21: "we1", 22: "we1"}
@@ -213,7 +213,7 @@ def test_a_phase_starts_limits_and_runs_anew():
     values = chart(mean, [1, 2] * 5 + [10, 11] * 5)
 
     spread = 3 / 1.128
-    assert limits(values, 10) == pytest.approx((1.5, 1.5 - spread, 1.5 + spread))
+    assert limits(values, 10) == pytest.approx((1.5, 0, 1.5 + spread))
     assert limits(values, 11) == pytest.approx((10.5, 10.5 - spread, 10.5 + spread))
     assert signalled(values) == {}
     assert values["limit_points"].to_list() == [10] * 20
@@ -280,6 +280,31 @@ def test_a_week_without_a_value_is_not_on_the_chart():
     assert values["chart"].to_list() == ["p", "p", "", *["p"] * 6]
 
 
+@pytest.mark.parametrize(
+    ("cases", "hits", "found"),
+    [
+        # sigma sqrt(0.95 x 0.05 / n); half a miss to be expected, 3.6 sigma
+        pytest.param(10, 7, {}, id="too small a sample"),
+        # 1.5 misses to be expected, 4.6 sigma
+        pytest.param(30, 23, {11: "we1"}, id="large enough"),
+    ],
+)
+def test_a_sample_without_an_expected_miss_gives_no_signal(
+    cases: int, hits: int, found: dict[int, str]
+):
+    values = chart(kpi("share", **SHARE), [284, 286] * 5 + [hits], [*[300] * 10, cases])
+
+    assert limits(values, 11)[0] == pytest.approx(0.95, abs=0.01)
+    assert signalled(values) == found
+
+
+def test_single_cases_are_no_run():
+    values = chart(kpi("share", **SHARE), [284, 286] * 5 + [1] * 8, [*[300] * 10, *[1] * 8])
+
+    assert values["chart"].to_list() == ["p"] * 18
+    assert signalled(values) == {}
+
+
 def test_each_segment_has_limits_of_its_own():
     mean = kpi("mean", **MEAN, dimensions=["region"])
     rows = [
@@ -300,6 +325,31 @@ def test_limits_of_a_count_end_at_zero():
     values = chart(count, [0, 4, 0, 4, 0, 4, 0, 4])
 
     assert limits(values) == pytest.approx((2, 0, 2 + 3 * 4 / 1.128))
+
+
+def test_limits_below_zero_are_for_values_below_zero():
+    lateness = kpi("mean", **MEAN)
+
+    spread = 3 * 4 / 1.128
+    assert limits(chart(lateness, [0, 4] * 4)) == pytest.approx((2, 0, 2 + spread))
+    assert limits(chart(lateness, [-1, 3] * 4)) == pytest.approx((1, 1 - spread, 1 + spread))
+
+
+def test_where_many_are_beyond_none_is_left_out():
+    """A slow wave: small steps, wide swings. The mean of all is 5.5."""
+    wave = [*range(11), *range(11, 0, -1)] * 2
+
+    values = chart(kpi("mean", **MEAN), wave)
+
+    assert values["limit_points"].unique().to_list() == [44]
+    assert limits(values)[0] == pytest.approx(5.5)
+
+
+def test_what_is_open_has_a_chart_only_where_it_is_asked_for():
+    keys = {"records": "tickets", "from": "opened_at", "until": "resolved_at", "windows": ["week"]}
+
+    assert kpi("point_in_time", **keys).chart_window is None
+    assert kpi("point_in_time", **keys, chart={"kind": "xmr"}).chart_window == "week"
 
 
 def test_a_kpi_may_do_without_a_chart():

@@ -5,7 +5,7 @@ In: judged rows. Out: the same rows with the columns of snapshot.CHART_COLUMNS.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from sqm import control
 from sqm.control import Mask
-from sqm.kpi import BaseKpi, CountKpi, NetScore, PointInTime, Rate, Rule
+from sqm.kpi import BaseKpi, NetScore, Rate
 from sqm.runrules import find_signals, name_signals
 from sqm.snapshot import CHART_COLUMNS
 from sqm.statistics import Column
 
 MINIMUM = 8  # periods that limits rest on; with fewer there are none
+KEPT = 0.8  # share of the periods that must stay; if more are beyond, that is how it varies
+EXPECTED = 1.0  # hits, and misses, that a sample needs to be tested
 OVERDISPERSED = 0.05  # chance of such a dispersion under which the Laney chart is taken
 
 Days = NDArray[np.datetime64]
@@ -107,7 +109,8 @@ class _Stretch:
 class _Drawn:
     kind: str
     chart: control.Chart
-    points: int
+    points: int  # in the baseline
+    is_large: Mask  # the points large enough to be tested
 
 
 def _chart_kpi(rows: pl.DataFrame, kpi: BaseKpi, today: date, charted: _Columns) -> None:
@@ -117,13 +120,13 @@ def _chart_kpi(rows: pl.DataFrame, kpi: BaseKpi, today: date, charted: _Columns)
     everything = _points_of(rows)
     stretches, now = _stretches(kpi), np.datetime64(today)
     scale = kpi.scale if isinstance(kpi, Rate) else 1.0
-    floor, ceiling = _bounds(kpi)
     number = rows.select(pl.struct("by", "segment").rle_id().cast(pl.Int64)).to_series()
     edges = [0, *(np.flatnonzero(np.diff(number.to_numpy())) + 1).tolist(), len(rows)]
     for first, last in pairwise(edges):
         if last - first < MINIMUM:
             continue
         series = everything.part(slice(first, last))
+        floor, ceiling = _bounds(kpi, series.values)
         for stretch in stretches:
             inside = (series.start >= stretch.start) & (series.start < stretch.end)
             points = series if inside.all() else series.part(inside)
@@ -136,7 +139,9 @@ def _chart_kpi(rows: pl.DataFrame, kpi: BaseKpi, today: date, charted: _Columns)
             charted.high[points.row] = np.minimum(drawn.chart.high * unit, ceiling)
             charted.points[points.row] = drawn.points
             charted.kind[points.row] = drawn.kind
-            charted.signal[points.row] = _signals(drawn.chart, points.end <= now, kpi.chart.rules)
+            tested = (points.end <= now) & drawn.is_large
+            signals = find_signals(drawn.chart.part(tested), kpi.chart.rules)
+            charted.signal[points.row[tested]] = name_signals(signals, int(tested.sum()))
 
 
 def _points_of(rows: pl.DataFrame) -> _Points:
@@ -171,14 +176,11 @@ def _stretches(kpi: BaseKpi) -> list[_Stretch]:
     return made
 
 
-def _bounds(kpi: BaseKpi) -> tuple[float, float]:
-    """Where values of the KPI cannot be; limits end there."""
-    match kpi:
-        case NetScore():
-            return -100.0, 100.0
-        case CountKpi() | PointInTime():
-            return 0.0, np.inf
-    return -np.inf, np.inf
+def _bounds(kpi: BaseKpi, values: Column) -> tuple[float, float]:
+    """Where values of the KPI cannot be, as far as is known; limits end there."""
+    if isinstance(kpi, NetScore):
+        return -100.0, 100.0
+    return (0.0 if values.min() >= 0 else -np.inf), np.inf
 
 
 def _draw(points: _Points, kpi: BaseKpi, stretch: _Stretch) -> _Drawn | None:
@@ -193,8 +195,8 @@ def _draw(points: _Points, kpi: BaseKpi, stretch: _Stretch) -> _Drawn | None:
         return None
     drawn = _fit(points, kpi, baseline)
     if not stretch.is_frozen:
-        rest = baseline & ~drawn.chart.is_beyond
-        if MINIMUM <= np.count_nonzero(rest) < drawn.points:
+        rest = baseline & ~(drawn.chart.is_beyond & drawn.is_large)
+        if max(MINIMUM, KEPT * drawn.points) <= np.count_nonzero(rest) < drawn.points:
             drawn = _fit(points, kpi, rest)
     return drawn if np.all(drawn.chart.sigma > 0) else None
 
@@ -205,7 +207,22 @@ def _fit(points: _Points, kpi: BaseKpi, baseline: Mask) -> _Drawn:
         chart = control.xmr_chart(points.values, baseline)
     else:
         chart = _OF_COUNTS[kind](points.numerator, points.denominator, baseline)
-    return _Drawn(kind, chart, int(np.count_nonzero(baseline)))
+    is_large = _expected(kind, chart, points) >= EXPECTED
+    return _Drawn(kind, chart, int(np.count_nonzero(baseline)), is_large)
+
+
+def _expected(kind: str, chart: control.Chart, points: _Points) -> Column:
+    """Hits or misses to expect in each sample, whichever are fewer; infinite if nothing counts.
+
+    A sample with less than one is as a rule without any: it lies on one side of the centre
+    whatever happens, and a single case takes it beyond the limit.
+    """
+    match kind:
+        case "p" | "laney_p":
+            return points.denominator * np.minimum(chart.center, 1 - chart.center)
+        case "u" | "laney_u":
+            return points.denominator * chart.center
+    return np.full(len(points.row), np.inf)
 
 
 def _choose(points: _Points, kpi: BaseKpi, baseline: Mask) -> str:
@@ -229,8 +246,3 @@ _OF_COUNTS = {
     "laney_p": control.laney_p_chart,
     "laney_u": control.laney_u_chart,
 }
-
-
-def _signals(chart: control.Chart, is_over: Mask, rules: Sequence[Rule]) -> NDArray[np.object_]:
-    names = np.array(name_signals(find_signals(chart, rules), len(is_over)), dtype=object)
-    return np.where(is_over, names, "")

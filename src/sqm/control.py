@@ -49,6 +49,11 @@ class Chart:
         """The points beyond a limit; one on it is in control."""
         return np.abs(self.z) > WIDTH + ON_THE_LINE
 
+    def part(self, points: Mask) -> Chart:
+        """The same chart with these points only."""
+        columns = (self.values, self.center, self.sigma, self.low, self.high)
+        return Chart(*(column[points] for column in columns))
+
 
 SigmaOf = Callable[[Column, Mask | None], float]
 

@@ -370,6 +370,8 @@ class PointInTime(BaseKpi):
     since: Name = Field(alias="from")
     until: Name
     where: Expression | None = None
+    # what is open carries over, so moving ranges say too little about how it varies
+    chart: Chart = Chart(kind="none")
 
 
 class Rate(BaseKpi):
