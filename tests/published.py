@@ -44,6 +44,12 @@ SCHEMA = {
     "target": pl.Float64,
     "warning": pl.Float64,
     "critical": pl.Float64,
+    "center": pl.Float64,
+    "limit_low": pl.Float64,
+    "limit_high": pl.Float64,
+    "signal": pl.String,
+    "chart": pl.String,
+    "limit_points": pl.Int64,
 }
 
 SETTINGS = Settings.model_validate(
@@ -186,6 +192,12 @@ def row(kpi: Kpi, value: float | None, **changes: Any) -> dict[str, Any]:
         "target": target.target if target else None,
         "warning": target.warning if target else None,
         "critical": target.critical if target else None,
+        "center": None,
+        "limit_low": None,
+        "limit_high": None,
+        "signal": "",
+        "chart": "",
+        "limit_points": 0,
     } | changes
 
 

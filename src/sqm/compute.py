@@ -1,4 +1,4 @@
-"""Compute KPI values: run the plan in DuckDB, judge its rows in Polars."""
+"""Compute KPI values: run the plan in DuckDB, judge and chart its rows in Polars."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import polars as pl
 
+from sqm.chart import chart_values
 from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi
 from sqm.plan import Plan, make_plan
@@ -41,7 +42,7 @@ def compute_values(
     judged = judge_values(((kpi, _sums(connection, plan, kpi)) for kpi in kpis), today)
     for step in plan.steps:
         connection.execute(f"drop table if exists {step.table}")
-    return judged
+    return chart_values(judged, kpis, today)
 
 
 def _sums(connection: duckdb.DuckDBPyConnection, plan: Plan, kpi: Kpi) -> Sums:

@@ -1,6 +1,6 @@
 """Judge KPI rows: value, interval, target then in force, status, finality.
 
-In: the sums that the plan gives. Out: the columns of snapshot.COLUMNS.
+In: the sums that the plan gives. Out: the columns of snapshot.VALUE_COLUMNS.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sqm.kpi import (
     Sum,
 )
 from sqm.kpi import Status as S
-from sqm.snapshot import COLUMNS
+from sqm.snapshot import VALUE_COLUMNS
 from sqm.statistics import Column
 
 NET_SCORE_SCALE = 100.0
@@ -47,7 +47,7 @@ def judge_values(sums: Iterable[tuple[BaseKpi, Sums]], today: date) -> pl.DataFr
 
     `today` is the local date of the computation: a period is over when it ends on or before it.
     """
-    judged = [_judge(each, kpi, today).select(list(COLUMNS)) for kpi, each in sums]
+    judged = [_judge(each, kpi, today).select(list(VALUE_COLUMNS)) for kpi, each in sums]
     return pl.concat(judged) if judged else pl.DataFrame(schema=_schema())
 
 
@@ -182,4 +182,4 @@ def _schema() -> dict[str, pl.DataType]:
         "BIGINT": pl.Int64(),
         "BOOLEAN": pl.Boolean(),
     }
-    return {name: types[sql_type] for name, sql_type in COLUMNS.items()}
+    return {name: types[sql_type] for name, sql_type in VALUE_COLUMNS.items()}
