@@ -31,6 +31,11 @@ from sqm.project import Project, load_project  # noqa: E402
 step = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
+def now() -> datetime:
+    """The moment, aware."""
+    return datetime.now(UTC)
+
+
 def is_worth_a_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """A source that did not answer may answer later; a wrong definition stays wrong."""
     try:
@@ -73,7 +78,7 @@ def compute(project: Project, run: Run) -> Any:
 @task(name="publish-kpis", task_run_name="publish-{run.run_id}", **step)
 def publish(project: Project, run: Run, values: Any, rules: Any) -> Published:
     """Make the values the current snapshot."""
-    return pipeline.publish(project, run, values, rules, datetime.now(UTC))
+    return pipeline.publish(project, run, values, rules, now())
 
 
 def run_name() -> str:
@@ -85,17 +90,13 @@ def run_name() -> str:
 def refresh_kpis(project: Path = Path(), as_of: datetime | None = None) -> int:
     """Bring every KPI up to date and publish them; the number of the published revision."""
     loaded = load_project(project)
-    run = pipeline.begin_run(loaded, datetime.now(UTC), as_of)
-    try:
+    run = pipeline.begin_run(loaded, now(), as_of)
+    with pipeline.noted(loaded, run, now):
         for name in loaded.settings.sources:
             pull_source(loaded, run, name)
         rules = validate(loaded, run)
         values = compute(loaded, run)
         published = publish(loaded, run, values, rules)
-    except SqmError as error:
-        pipeline.end_run(loaded, run, datetime.now(UTC), "failed", str(error))
-        raise
-    pipeline.end_run(loaded, run, datetime.now(UTC), "published")
     create_table_artifact(
         key="kpi-status",
         table=pipeline.scorecard(loaded),

@@ -149,6 +149,19 @@ def test_a_failed_pull_is_noted_and_publishes_nothing(make_project, clock):
     assert rows_in(root, "sqm.runs")[-1][4] == "failed"
 
 
+def test_a_run_that_is_interrupted_is_noted_as_such(make_project, clock):
+    root = make_project(parcels())
+
+    def stop(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.refresh(load_project(root), clock, None, stop)
+
+    [run] = rows_in(root, "sqm.runs")
+    assert run[4:] == ("interrupted", "KeyboardInterrupt()")
+
+
 def test_a_kpi_whose_denominator_is_zero_has_no_value_but_a_reason(make_project, clock):
     kpi = changed(ON_TIME, "at: due_at", "at: due_at\nwhere: depot = 'Nowhere'")
     root = make_project(parcels(on_time_rate__yaml=kpi))

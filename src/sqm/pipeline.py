@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,7 +66,7 @@ class Published:
 def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) -> Published:
     """Bring every KPI up to date and publish them; `say` gets a line after each step."""
     run = begin_run(project, clock(), as_of)
-    try:
+    with noted(project, run, clock):
         for name in project.settings.sources:
             say(describe_pull(pull_source(project, run, name)))
         rules = validate(project, run)
@@ -74,12 +75,22 @@ def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) ->
         values = compute(project, run)
         say(f"computed {counted(len(project.kpis), 'KPI')}, {values.height:,} values")
         published = publish(project, run, values, rules, clock())
-    except SqmError as error:
-        end_run(project, run, clock(), "failed", str(error))
-        raise
-    end_run(project, run, clock(), "published")
     say(f"published revision {published.manifest.revision}")
     return published
+
+
+@contextmanager
+def noted(project: Project, run: Run, clock: Clock) -> Iterator[None]:
+    """Note in the warehouse how a run ends: published, failed, or interrupted."""
+    try:
+        yield
+    except SqmError as error:
+        _end_run(project, run, clock(), "failed", str(error))
+        raise
+    except BaseException as error:
+        _end_run(project, run, clock(), "interrupted", repr(error))
+        raise
+    _end_run(project, run, clock(), "published", "")
 
 
 def begin_run(project: Project, now: datetime, as_of: datetime | None = None) -> Run:
@@ -191,8 +202,7 @@ def publish(
     return Published(run, manifest, values.height)
 
 
-def end_run(project: Project, run: Run, now: datetime, state: str, detail: str = "") -> None:
-    """Note how a run ended: published or failed."""
+def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str) -> None:
     with open_warehouse(project) as connection:
         connection.execute(
             "update sqm.runs set finished_at = ?, state = ?, detail = ? where run_id = ?",
