@@ -78,7 +78,9 @@ def compute(project: Project, run: Run) -> Any:
 @task(name="publish-kpis", task_run_name="publish-{run.run_id}", **step)
 def publish(project: Project, run: Run, values: Any, rules: Any) -> Published:
     """Make the values the current snapshot."""
-    return pipeline.publish(project, run, values, rules, now())
+    published = pipeline.publish(project, run, values, rules, now())
+    get_run_logger().info(pipeline.describe_published(published))
+    return published
 
 
 def run_name() -> str:

@@ -149,6 +149,38 @@ def test_a_failed_pull_is_noted_and_publishes_nothing(make_project, clock):
     assert rows_in(root, "sqm.runs")[-1][4] == "failed"
 
 
+def test_a_final_value_changes_only_openly(make_project, clock):
+    root = make_project(parcels())
+    refresh(root, clock)
+    text = (root / "parcels.csv").read_text(encoding="utf-8")
+    # parcel 2 was on time after all
+    corrected = changed(text, "02.11.2026 11:00", "02.11.2026 10:00")
+    (root / "parcels.csv").write_text(corrected, encoding="utf-8")
+    lines: list[str] = []
+
+    pipeline.refresh(load_project(root), clock, None, lines.append)
+
+    # 2 November and the rolling windows that end on 2 to 22 November, total and East: 2 + 42;
+    # the month is not over, so it was provisional
+    assert lines[-1] == "published revision 2; 44 final values restated, see sqm.restatements"
+    with open_warehouse(load_project(root)) as connection:
+        rows = connection.execute(
+            "select old_numerator, new_numerator, old_value, new_value from sqm.restatements"
+            " where \"window\" = 'day' and \"by\" = ''"
+        ).fetchall()
+    assert rows == [(1, 2, 0.5, 1)]
+
+
+def test_running_again_restates_nothing(make_project, clock):
+    root = make_project(parcels())
+    refresh(root, clock)
+    lines: list[str] = []
+
+    pipeline.refresh(load_project(root), clock, None, lines.append)
+
+    assert lines[-1] == "published revision 2"
+
+
 def test_a_run_that_is_interrupted_is_noted_as_such(make_project, clock):
     root = make_project(parcels())
 

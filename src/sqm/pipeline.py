@@ -22,11 +22,11 @@ from sqm.compute import compute_values, local_date
 from sqm.definitions import counted
 from sqm.errors import SqmError
 from sqm.kpi import WORST_FIRST, Status
+from sqm.ledger import keep_values
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
 from sqm.snapshot import (
-    COLUMNS,
     Manifest,
     RuleFacts,
     latest_values,
@@ -75,7 +75,7 @@ def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) ->
         values = compute(project, run)
         say(f"computed {counted(len(project.kpis), 'KPI')}, {values.height:,} values")
         published = publish(project, run, values, rules, clock())
-    say(f"published revision {published.manifest.revision}")
+    say(describe_published(published))
     return published
 
 
@@ -172,12 +172,7 @@ def publish(
     """Keep the values in the warehouse and make them the current snapshot."""
     settings = project.settings
     with open_warehouse(project) as connection:
-        connection.register("published_values", values.to_arrow())
-        listed = ", ".join(f'cast("{name}" as {t}) as "{name}"' for name, t in COLUMNS.items())
-        connection.execute(
-            f"create or replace table sqm.kpi_values as select {listed} from published_values"
-        )
-        connection.unregister("published_values")
+        restated = keep_values(connection, values, run.run_id, _naive(now))
         sources = source_facts(connection, project, _naive(run.as_of))
     revision = next_revision(project.state)
     manifest = Manifest(
@@ -197,6 +192,7 @@ def publish(
         kpis=project.kpis,
         sources=sources,
         rules=rules,
+        restated=restated,
     )
     write_snapshot(project.state, manifest, values)
     return Published(run, manifest, values.height)
@@ -276,6 +272,15 @@ def describe_rules(rules: tuple[RuleFacts, ...]) -> list[str]:
         for rule in broken
     ]
     return [*lines, f"validated: {counted(len(rules), 'rule')}, {len(broken)} broken"]
+
+
+def describe_published(published: Published) -> str:
+    """One line about a publication; final values that changed are never passed over in silence."""
+    line = f"published revision {published.manifest.revision}"
+    restated = published.manifest.restated
+    if restated:
+        line += f"; {counted(restated, 'final value')} restated, see sqm.restatements"
+    return line
 
 
 def _hash_key(project: Project) -> str:

@@ -107,6 +107,7 @@ class Manifest(Definition):
     kpis: tuple[Annotated[Kpi, Field(discriminator="kind")], ...]
     sources: tuple[SourceFacts, ...]
     rules: tuple[RuleFacts, ...]
+    restated: int = 0  # final values that this revision changed
 
 
 @dataclass(frozen=True, slots=True)
