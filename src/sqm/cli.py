@@ -122,7 +122,7 @@ def render(root: Path, only_check: bool) -> None:
 
     project = _load(root)
     stale = 0
-    files = rendered_files(project.kpis, project.settings, project.record_types.values())
+    files = rendered_files(project.kpis, project.settings, project.known_columns.values())
     for name, text in files.items():
         path = root / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:

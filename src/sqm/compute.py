@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 import duckdb
 import polars as pl
 
+from sqm.calendars import CalendarVersion
+from sqm.clocks import (
+    CALENDAR_DAYS,
+    Clock,
+    calendar_days,
+    clock_sql,
+    clock_table,
+    earliest_sql,
+    used_clocks,
+)
 from sqm.judge import judge_values
 from sqm.kpi import Kpi
 from sqm.plan import make_plan
@@ -21,19 +32,23 @@ def compute_values(
     record_types: Mapping[str, RecordType],
     zone: str,
     as_of: datetime,
+    clocks: Mapping[str, Clock] = MappingProxyType({}),
+    calendars: Mapping[str, Sequence[CalendarVersion]] = MappingProxyType({}),
 ) -> pl.DataFrame:
     """All values of the KPIs from the records in the warehouse, as known at `as_of` (aware).
 
     Columns as in snapshot.COLUMNS.
     """
     kpis = tuple(kpis)
-    plan = make_plan(kpis, record_types, zone)
+    plan = make_plan(kpis, record_types, zone, clocks)
     today = local_date(as_of, zone)
     parameters = {
         "as_of": as_of.astimezone(UTC).replace(tzinfo=None),
         "today": today,
         "last_day": local_date(as_of - timedelta(microseconds=1), zone),
     }
+    used = used_clocks(kpis, clocks)
+    make_clock_tables(connection, used, calendars, record_types, as_of)
     for step in plan.steps:
         # DuckDB refuses parameters that a statement does not name
         named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
@@ -41,7 +56,34 @@ def compute_values(
     sums = [_fetch(connection, step.sql) for step in plan.results]
     for step in plan.steps:
         connection.execute(f"drop table if exists {step.table}")
+    for table in (CALENDAR_DAYS, *map(clock_table, used)):
+        connection.execute(f"drop table if exists {table}")
     return judge_values(pl.concat(sums), kpis, today) if sums else judge_values(_none(), (), today)
+
+
+def make_clock_tables(
+    connection: duckdb.DuckDBPyConnection,
+    clocks: Mapping[str, Clock],
+    calendars: Mapping[str, Sequence[CalendarVersion]],
+    record_types: Mapping[str, RecordType],
+    as_of: datetime,
+) -> None:
+    """The temporary tables `clock_<name>` of these clocks, with what was known before `as_of`."""
+    if not clocks:
+        return
+    names = sorted({calendar for clock in clocks.values() for calendar in clock.calendars})
+    now = as_of.astimezone(UTC).replace(tzinfo=None)
+    row = connection.execute(earliest_sql(clocks), {"as_of": now}).fetchone()
+    first = row[0] if row and row[0] else now.date()
+    days = calendar_days({name: calendars[name] for name in names}, first, now.date())
+    connection.register("calendar_days", pl.DataFrame(days).to_arrow())
+    connection.execute(f"create or replace temp table {CALENDAR_DAYS} as from calendar_days")
+    connection.unregister("calendar_days")
+    stretches = sum(column.startswith("opens") for column in days)
+    for name, clock in clocks.items():
+        tie = record_types[clock.events.records].key if clock.events else None
+        sql = clock_sql(name, clock, record_types[clock.records], names, stretches, tie)
+        connection.execute(sql, {"as_of": now})
 
 
 def local_date(moment: datetime, zone: str) -> date:

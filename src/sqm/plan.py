@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from types import MappingProxyType
 
+from sqm.clocks import Clock, records_sql, used_clocks
 from sqm.expressions import literal, quote, render
 from sqm.kpi import (
     DURATIONS,
@@ -66,6 +68,7 @@ class Scan:
     running: set[str] = field(default_factory=set)  # measures needed as totals since the beginning
     groupings: dict[tuple[str, ...], None] = field(default_factory=lambda: {(): None})
     windows: dict[Window, None] = field(default_factory=dict)
+    clocks: dict[str, Clock] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -126,8 +129,13 @@ class Plan:
     results: tuple[Step, ...]
 
 
-def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str) -> Plan:
-    """The plan for these KPIs.
+def make_plan(
+    kpis: Iterable[Kpi],
+    record_types: Mapping[str, RecordType],
+    zone: str,
+    clocks: Mapping[str, Clock] = MappingProxyType({}),
+) -> Plan:
+    """The plan for these KPIs; the tables of the clocks that they use must be there when it runs.
 
     Its statements take three parameters: `$as_of`, the moment of computation (UTC); `$today`,
     its local date, and `$last_day`, the last local day that has begun before it.
@@ -138,6 +146,7 @@ def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone:
         scan = scans.setdefault((records, at), Scan(record_types[records], at, zone))
         scan.groupings.update(dict.fromkeys(kpi.groupings))
         scan.windows.update(dict.fromkeys(kpi.parsed_windows()))
+        scan.clocks.update(used_clocks((kpi,), clocks))
         return scan
 
     recipes = [_recipe(kpi, scan_of) for kpi in kpis]
@@ -288,7 +297,7 @@ def _local_day(at: str, zone: str) -> str:
 
 def _related_sql(scan: Scan) -> str:
     """The records, with a mark for each kind of related record."""
-    table = quote(scan.records.name)
+    table = records_sql(scan.records, scan.clocks)
     if not scan.related:
         return f"{table} as t"
     marks, joins = [], []
