@@ -81,17 +81,19 @@ class CalendarVersion(Definition):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        days = [day for text in self.hours for day in parse_weekdays(text)]
-        for day in days:
-            if days.count(day) > 1:
-                raise ValueError(f"the hours of {WEEKDAYS[day]} are given twice; keep one of them")
+        given = [number for text in self.hours for number in parse_weekdays(text)]
+        for number in given:
+            if given.count(number) > 1:
+                raise ValueError(
+                    f"the hours of {WEEKDAYS[number]} are given twice; keep one of them"
+                )
         for day in self.closed:
             if day in self.open:
                 raise ValueError(f"{day} is in 'closed' and in 'open'; keep one of them")
         one = 7 * MINUTES_PER_DAY  # the first stretch follows the last one
         week = [
-            (day * MINUTES_PER_DAY + start, day * MINUTES_PER_DAY + end)
-            for day, stretches in self.week.items()
+            (number * MINUTES_PER_DAY + start, number * MINUTES_PER_DAY + end)
+            for number, stretches in self.week.items()
             for start, end in stretches
         ]
         _refuse_overlap([*week, *((a + one, b + one) for a, b in week[:1])], "the week")
@@ -150,8 +152,8 @@ def parse_weekdays(text: str) -> tuple[int, ...]:
                 f"'{name}' is not a day of the week; write mon, tue, wed, thu, fri, sat or sun, "
                 "or two of them as mon-fri"
             )
-    start = WEEKDAYS.index(first)  # type: ignore[arg-type]  # known by now
-    end = WEEKDAYS.index(last or first)  # type: ignore[arg-type]
+    start = WEEKDAYS.index(first)
+    end = WEEKDAYS.index(last or first)
     return tuple((start + n) % 7 for n in range((end - start) % 7 + 1))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from sqm.calendars import holiday_fault
 from sqm.clocks import Clock, clock_columns
@@ -10,6 +10,8 @@ from sqm.definitions import Document, Place, nearest
 from sqm.errors import Fault
 from sqm.records import RecordType
 from sqm.settings import Settings
+
+CATEGORIES = ("text", "integer", "boolean")
 
 
 def calendar_faults(settings: Settings, document: Document) -> Iterator[Fault]:
@@ -69,7 +71,8 @@ def _column_faults(
         yield from _moment_faults((*place, key), column, document, record_type)
     for key, choice in (("calendar", clock.calendar), ("limit", clock.limit or {})):
         if "by" in choice:
-            yield from _known_column((*place, key, "by"), choice["by"], document, record_type)
+            by: Place = (*place, key, "by")
+            yield from _known_column(by, choice["by"], document, record_type, CATEGORIES)
 
 
 def _event_faults(
@@ -85,23 +88,31 @@ def _event_faults(
         yield document.fault((*place, "records"), problem, nearest(events.records, record_types))
         return
     yield from _moment_faults((*place, "at"), events.at, document, record_type)
-    for key in ("key", "value", "before", "field"):
+    for key in ("value", "before", "field"):
         column = getattr(events, key)
         if column is not None:
-            yield from _known_column((*place, key), column, document, record_type)
+            yield from _known_column((*place, key), column, document, record_type, ("text",))
+    measured = record_types.get(clock.records)
+    if measured is not None:
+        wanted = tuple(c.type for c in measured.columns if c.name == measured.key)
+        yield from _known_column((*place, "key"), events.key, document, record_type, wanted)
 
 
 def _known_column(
-    place: Place, name: str, document: Document, record_type: RecordType
+    place: Place,
+    name: str,
+    document: Document,
+    record_type: RecordType,
+    wanted: Collection[str],
 ) -> Iterator[Fault]:
     column = record_type.column(name)
     if column is None:
         problem = f"{record_type.name} have no column '{name}'"
         yield document.fault(place, problem, nearest(name, record_type.column_names))
-    elif column.type != "text":
-        problem = f"'{name}' is a {column.type}, not a text"
-        texts = [c.name for c in record_type.columns if c.type == "text"]
-        yield document.fault(place, problem, nearest(name, texts))
+    elif column.type not in wanted:
+        problem = f"'{name}' is a {column.type}, not a {' or '.join(wanted)}"
+        fitting = [c.name for c in record_type.columns if c.type in wanted]
+        yield document.fault(place, problem, nearest(name, fitting))
 
 
 def _moment_faults(

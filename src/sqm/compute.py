@@ -11,15 +11,14 @@ import duckdb
 import polars as pl
 
 from sqm.calendars import CalendarVersion
-from sqm.clocks import (
+from sqm.clock_queries import (
     CALENDAR_DAYS,
-    Clock,
     calendar_days,
     clock_sql,
     clock_table,
     earliest_sql,
-    used_clocks,
 )
+from sqm.clocks import Clock, used_clocks
 from sqm.judge import judge_values
 from sqm.kpi import Kpi
 from sqm.plan import make_plan
@@ -73,9 +72,9 @@ def make_clock_tables(
         return
     names = sorted({calendar for clock in clocks.values() for calendar in clock.calendars})
     now = as_of.astimezone(UTC).replace(tzinfo=None)
-    row = connection.execute(earliest_sql(clocks), {"as_of": now}).fetchone()
-    first = row[0] if row and row[0] else now.date()
-    days = calendar_days({name: calendars[name] for name in names}, first, now.date())
+    [(first,)] = connection.execute(earliest_sql(clocks), {"as_of": now}).fetchall()
+    wanted = {name: calendars[name] for name in names}
+    days = calendar_days(wanted, first or now.date(), now.date())
     connection.register("calendar_days", pl.DataFrame(days).to_arrow())
     connection.execute(f"create or replace temp table {CALENDAR_DAYS} as from calendar_days")
     connection.unregister("calendar_days")

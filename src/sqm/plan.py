@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from types import MappingProxyType
 
-from sqm.clocks import Clock, records_sql, used_clocks
+from sqm.clock_queries import records_sql
+from sqm.clocks import Clock, used_clocks
 from sqm.expressions import literal, quote, render
 from sqm.kpi import (
     DURATIONS,
