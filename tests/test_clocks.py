@@ -15,12 +15,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from tables import kpi, only, tables
+from tables import tables
 
-from sqm.calendars import Calendar, open_stretches, versions_of
+from sqm.calendars import Calendar, versions_of
 from sqm.clock_queries import records_sql
 from sqm.clocks import Clock, clock_columns
-from sqm.compute import compute_values, make_clock_tables
+from sqm.compute import make_clock_tables
 from sqm.records import BUILT_IN
 
 FOLDER = Path(__file__).parent / "clocks"
@@ -143,4 +143,135 @@ def test_the_conformance_set(case: dict[str, Any], clock: str):
         minutes(wanted["paused"]),
         wanted["running"],
         wanted["within"],
+    )
+
+
+ZONES = [
+    "Europe/Berlin",  # changes on 29 March and 25 October 2026
+    "America/New_York",  # on 8 March and 1 November
+    "Australia/Lord_Howe",  # by half an hour, on 5 April and 4 October
+    "America/Havana",  # at midnight
+    "Asia/Kathmandu",
+    "Pacific/Kiritimati",  # 14 hours ahead of UTC
+    "UTC",
+]
+STATES = ["new", "in_progress", "on_hold", "on_hold", "resolved", "closed", None]
+SEVERITIES = ["critical", "major", "minor", None]
+FIRSTS = [date(2026, 3, 5), date(2026, 3, 26), date(2026, 10, 22), date(2026, 10, 30)]
+LENGTH = 6 * 1440
+
+
+@st.composite
+def stretches_of_a_day(draw: st.DrawFn, end: int = 1440) -> list[str]:
+    edges = draw(st.lists(st.integers(0, end // 30), max_size=4, unique=True).map(sorted))
+    pairs = list(zip(edges[::2], edges[1::2], strict=False))
+    return [f"{a // 2:02}:{a % 2 * 30:02}-{b // 2:02}:{b % 2 * 30:02}" for a, b in pairs]
+
+
+@st.composite
+def version(draw: st.DrawFn, first: date) -> dict[str, Any]:
+    """Hours of a week, some special days, and perhaps night shifts."""
+    day = stretches_of_a_day()
+    if draw(st.booleans()):
+        day = stretches_of_a_day(end=960).map(lambda hours: [*hours, "21:30-03:00"])
+        day = day.filter(lambda hours: not hours[0].startswith(("00", "01", "02")))
+    days = [first + timedelta(days=n) for n in range(7)]
+    special = draw(st.dictionaries(st.sampled_from(days), stretches_of_a_day(), max_size=2))
+    closed = draw(st.lists(st.sampled_from(days), max_size=2, unique=True))
+    made: dict[str, Any] = {
+        "timezone": draw(st.sampled_from(ZONES)),
+        "hours": {"mon-fri": draw(day), "sat": draw(day), "sun": draw(day)},
+        "open": special,
+        "closed": [day for day in closed if day not in special],
+    }
+    if draw(st.booleans()):
+        made["holidays"] = {"country": "US"}
+    return made
+
+
+@st.composite
+def calendar(draw: st.DrawFn, first: date) -> list[dict[str, Any]]:
+    made = [draw(version(first))]
+    if draw(st.booleans()):
+        since = first + timedelta(days=draw(st.integers(1, 5)))
+        made.append(draw(version(first)) | {"from": since})
+    return made
+
+
+@st.composite
+def operation(draw: st.DrawFn) -> dict[str, Any]:
+    """Two calendars, tickets with histories in any order, and a moment to ask."""
+    first = draw(st.sampled_from(FIRSTS))
+    start = datetime(first.year, first.month, first.day)  # noqa: DTZ001
+    moments = st.integers(0, LENGTH).map(lambda n: start + n * MINUTE)
+    few = st.integers(0, 8).map(lambda n: start + timedelta(days=1) + n * 5 * MINUTE)
+    any_moment = st.one_of(moments, few)  # many events of one moment
+    change = st.one_of(
+        st.builds(Change, any_moment, st.just("status"), st.none(), st.sampled_from(STATES)),
+        st.builds(
+            Change, any_moment, st.just("severity"), *2 * [st.sampled_from(SEVERITIES)]
+        ),
+    )  # fmt: skip
+    ticket = st.fixed_dictionaries(
+        {
+            "opened_at": any_moment,
+            "resolved_at": st.one_of(st.none(), any_moment),
+            "severity": st.sampled_from(SEVERITIES),
+            "region": st.sampled_from(["North", "Coast", None]),
+            "changes": st.lists(change, max_size=7),
+        }
+    )
+    return {
+        "calendars": {"usual": draw(calendar(first)), "coast": draw(calendar(first))},
+        "tickets": draw(st.lists(ticket, min_size=1, max_size=5)),
+        "as_of": draw(any_moment),
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(operation())
+def test_random_histories_give_what_the_reference_gives(operation: dict[str, Any]):
+    clock = Clock.model_validate(
+        CLOCK | {"calendar": {"by": "region", "default": "usual", "Coast": "coast"}}
+    )
+    tickets, changes, expected = [], [], {}
+    for number, ticket in enumerate(operation["tickets"]):
+        name = f"T{number}"
+        told = ticket.pop("changes")
+        tickets.append(ticket | {"ticket_id": name})
+        changes += [(name, change) for change in told]
+        chosen = "coast" if ticket["region"] == "Coast" else "usual"
+        expected[name] = measure(
+            operation["calendars"][chosen], ticket["opened_at"], ticket["resolved_at"],
+            ticket["severity"], told, operation["as_of"], LIMITS,
+        )  # fmt: skip
+
+    found = measure_in_duckdb(
+        clock, calendars_of(operation["calendars"]), tickets, changes, operation["as_of"]
+    )
+
+    assert found == expected
+
+
+def test_without_events_a_clock_runs_from_one_timestamp_to_the_other():
+    given_keys = {key: CLOCK[key] for key in ("records", "from", "until")}
+    clock = Clock.model_validate(given_keys | {"calendar": "office"})
+    tickets = [
+        {"ticket_id": "over", "opened_at": "2026-11-02 14:00", "resolved_at": "2026-11-03 08:00"},
+        {"ticket_id": "open", "opened_at": "2026-11-02 14:00", "resolved_at": None},
+    ]
+
+    found = measure_in_duckdb(
+        clock,
+        calendars_of({"office": CONFORMANCE["calendars"]["office"]}),
+        tickets, [("over", Change(datetime(2026, 11, 2, 15), "status", None, "on_hold"))],  # noqa: DTZ001
+        datetime(2026, 11, 4),  # noqa: DTZ001
+    )  # fmt: skip
+
+    # Berlin is an hour ahead: Mon 15-17 and Tue 8-9; to the second: Mon 2 h and Tue 9 h
+    assert (found["over"].working, found["over"].paused, found["over"].running) == (180, 0, False)
+    assert (found["open"].working, found["open"].elapsed, found["open"].running) == (
+        660,
+        2040,
+        True,
     )

@@ -205,10 +205,11 @@ def open_days(versions: Sequence[CalendarVersion], first: date, last: date) -> I
         while position < len(stretches) and stretches[position][1] <= start:
             position += 1
         inside = []
-        for opens, closes in stretches[position:]:
-            if opens >= end:
-                break
+        following = position
+        while following < len(stretches) and stretches[following][0] < end:
+            opens, closes = stretches[following]
             inside.append((max(opens, start), min(closes, end)))
+            following += 1
         yield OpenDay(day, before, tuple(inside))
         before += sum(closes - opens for opens, closes in inside)
 

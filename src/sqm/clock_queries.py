@@ -8,11 +8,11 @@ others run from their beginning to their first stop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 from sqm.calendars import EPOCH, SECONDS_PER_DAY, CalendarVersion, OpenDay, open_days
-from sqm.clocks import Clock, clock_columns, parse_duration, values_of
+from sqm.clocks import Clock, Events, clock_columns, parse_duration, values_of
 from sqm.expressions import literal, quote
 from sqm.records import RecordType
 
@@ -42,11 +42,11 @@ def records_sql(record_type: RecordType, clocks: Mapping[str, Clock]) -> str:
 
 def earliest_sql(clocks: Mapping[str, Clock]) -> str:
     """The query for the first day that any of the clocks needs; null when there are no records."""
-    each = [
-        f"select min({quote(clock.since)}) as began from {quote(clock.records)}\nwhere {_begun(clock)}"
+    joined = "\nunion all\n".join(
+        f"select min({quote(clock.since)}) as began\n"
+        f"from {quote(clock.records)} where {_begun(clock)}"
         for clock in clocks.values()
-    ]
-    joined = "\nunion all\n".join(each)
+    )
     return f"select cast(min(began) as date) from (\n{joined}\n)"
 
 
@@ -85,17 +85,15 @@ def clock_sql(
 ) -> str:
     """The statement that makes the clock's table: `id` and its columns, a row per started record.
 
+    Its steps are named with a leading underscore, which no record type can have.
+
     `calendars` is the order of the calendars in CALENDAR_DAYS, `stretches` the number of its pairs
     of columns; `tie` the column that orders events of one moment. One parameter: `$as_of`.
     """
-    parts = [f"started as (\n{_started_sql(clock, record_type, calendars)}\n)"]
+    parts = [_started_sql(clock, record_type, calendars)]
     if clock.events is not None:
-        parts += [f"{part} as (\n{sql}\n)" for part, sql in _event_parts(clock, tie, stretches)]
-    parts.append(f"measured as (\n{_measured_sql(clock, stretches)}\n)")
-    if clock.limit is not None:
-        parts.append(f"limited as (\n{_limited_sql(clock, tie)}\n)")
-    joined = ",\n".join(parts)
-    source = "measured" if clock.limit is None else "limited"
+        parts += [_changes_sql(clock, clock.events, tie), _sums_sql(stretches)]
+    parts.append(_measured_sql(clock, stretches))
     columns = [
         "id",
         f"to_microseconds(worked) as {quote(f'{name}_working')}",
@@ -103,36 +101,40 @@ def clock_sql(
         f"to_microseconds(paused) as {quote(f'{name}_paused')}",
         f"state <> {_STOPPED} as {quote(f'{name}_running')}",
     ]
+    source = "_measured"
     if clock.limit is not None:
-        verdict = f"case when worked > allowed then false when state = {_STOPPED} then "
-        verdict += "worked <= allowed end"
-        columns.append(f"{verdict} as {quote(f'{name}_within_limit')}")
+        parts.append(_limited_sql(clock, tie))
+        verdict = f"when worked > allowed then false when state = {_STOPPED} then worked <= allowed"
+        columns.append(f"case {verdict} end as {quote(f'{name}_within_limit')}")
+        source = "_limited"
+    joined = ",\n".join(parts)
     return (
-        f"create or replace temp table {quote(clock_table(name))} as\nwith\n{joined}\n"
+        f"create or replace temp table {quote(clock_table(name))} as\nwith {joined}\n"
         f"select {', '.join(columns)}\nfrom {source}"
     )
 
 
 def _started_sql(clock: Clock, record_type: RecordType, calendars: Sequence[str]) -> str:
-    """The records whose clock has started: when, on which calendar, and when they say it ended."""
-    until = f"t.{quote(clock.until)}"
-    positions = {
-        value: str(calendars.index(name)) for value, name in values_of(clock.calendar).items()
-    }
-    default = str(calendars.index(clock.calendar["default"]))
-    columns = [
-        f"t.{quote(record_type.key)} as id",
-        f"epoch_us(t.{quote(clock.since)}) as begun",
-        f"case when {until} < $as_of then epoch_us({until}) end as finished",
-        f"{_chosen(clock.calendar, positions, default)} * {_DAYS} as slot",
-    ]
-    if clock.limit is not None and "by" in clock.limit:
-        columns.append(f"cast(t.{quote(clock.limit['by'])} as varchar) as level")
-    return (
-        f"select {', '.join(columns)}\nfrom {quote(clock.records)} as t\n"
-        # an end before the beginning says nothing about the time between them
-        f"where {_begun(clock, 't.')} and coalesce({until} >= t.{quote(clock.since)}, true)"
-    )
+    """The records whose clock has started: when, on which calendar, and when they say it ended.
+
+    An end before the beginning says nothing about the time between them.
+    """
+    since, until = f"t.{quote(clock.since)}", f"t.{quote(clock.until)}"
+    names = {value: str(calendars.index(name)) for value, name in values_of(clock.calendar).items()}
+    usual = str(calendars.index(clock.calendar["default"]))
+    calendar = _chosen(_text(clock.calendar.get("by")), names, usual)
+    level = f",\n    {_text((clock.limit or {}).get('by'))} as level" if _has_levels(clock) else ""
+    return f"""_started as (
+  select t.{quote(record_type.key)} as id, epoch_us({since}) as begun,
+    case when {until} < $as_of then epoch_us({until}) end as finished,
+    {calendar} * {_DAYS} as slot{level}
+  from {quote(clock.records)} as t
+  where {_begun(clock, "t.")} and coalesce({until} >= {since}, true)
+)"""
+
+
+def _text(column: str | None) -> str:
+    return "null" if column is None else f"cast(t.{quote(column)} as varchar)"
 
 
 def _begun(clock: Clock, of: str = "") -> str:
@@ -140,62 +142,63 @@ def _begun(clock: Clock, of: str = "") -> str:
     return f"{since} >= {literal(EPOCH.isoformat())}::timestamp and {since} < $as_of"
 
 
-def _event_parts(clock: Clock, tie: str | None, stretches: int) -> Iterator[tuple[str, str]]:
-    """The steps from events to the sums per record of those that were paused or reopened."""
-    assert clock.events is not None  # noqa: S101  # the caller has seen it
-    events = clock.events
-    at, value = quote(events.at), quote(events.value)
+def _changes_sql(clock: Clock, events: Events, tie: str | None) -> str:
+    """Every change of state before now; those of one moment in the order of their numbers."""
+    moment, value = quote(events.at), quote(events.value)
     states = [f"when {value} in ({_literals(clock.stop)}) then {_STOPPED}"]
     if clock.pause:
         states.append(f"when {value} in ({_literals(clock.pause)}) then {_PAUSED}")
     is_state = f" and {quote(events.field)} = {literal(events.state)}" if events.field else ""
-    yield (
-        "changes",
-        f"select {quote(events.key)} as id, epoch_us({at}) as moment, {_tie(tie)} as tie,\n"
-        f"  case {' '.join(states)} else {_RUNNING} end as state\n"
-        f"from {quote(events.records)}\n"
-        f"where {at} < $as_of and {value} is not null{is_state}",
-    )
-    yield (
-        "outlines",
-        f"select id, bool_or(state = {_PAUSED}) as has_pause,\n"
-        f"  min(moment) filter (where state = {_STOPPED}) as stopped,\n"
-        f"  max(moment) filter (where state <> {_STOPPED}) as moved\n"
-        "from changes group by id",
-    )
-    # where the state moves on after the first stop, or pauses, all changes count, in order
-    yield (
-        "records",
-        "select started.*, least(stopped, finished) as first_stop,\n"
-        "  coalesce(has_pause or moved >= least(stopped, finished), false) as is_winding\n"
-        "from started left join outlines using (id)",
-    )
-    # the record's own end is one more stop, unless an event of that moment says so already
-    yield (
-        "moves",
-        "select id, begun, slot, greatest(moment, begun) as moment, moment as happened, false as is_end,\n"
-        "  tie, state\nfrom changes join records using (id) where is_winding\n"
-        "union all\n"
-        f"select id, begun, slot, finished, finished, true, null, {_STOPPED}\n"
-        "from records where is_winding and finished is not null and not exists (\n"
-        "  from changes where changes.id = records.id and changes.moment = records.finished\n"
-        f"    and changes.state = {_STOPPED}\n)",
-    )
-    yield (
-        "steps",
-        f"select id, moment, slot, state, lag(state, 1, {_RUNNING}) over (\n"
-        "  partition by id order by happened, is_end, tie) as before\nfrom moves",
-    )
-    w = _worked("steps.moment", "d", stretches)
-    yield (
-        "sums",
-        "select id, sum(state - before) as final_state,\n"
-        f"  max(moment) filter (where state = {_STOPPED}) as stopped,\n"
-        f"  sum({_turn(_RUNNING)} * ({w}))::bigint as worked,\n"
-        f"  sum({_turn(_PAUSED)} * ({w}))::bigint as paused\n"
-        f"from steps left join {CALENDAR_DAYS} as d on {_slot('steps.slot', 'steps.moment', 'd')}\n"
-        "where state <> before group by id",
-    )
+    width, number = _order(tie)
+    return f"""_changes as (
+  select {quote(events.key)} as id, epoch_us({moment}) as moment, {width} as width,
+    {number} as number, case {" ".join(states)} else {_RUNNING} end as state
+  from {quote(events.records)}
+  where {moment} < $as_of and {value} is not null{is_state}
+),
+_outlines as (
+  select id, bool_or(state = {_PAUSED}) as has_pause,
+    min(moment) filter (where state = {_STOPPED}) as stopped,
+    max(moment) filter (where state <> {_STOPPED}) as moved
+  from _changes group by id
+),
+_records as (  -- winding: paused, or moved on after the first stop; then every change counts
+  select _started.*, least(stopped, finished) as first_stop,
+    coalesce(has_pause or moved >= least(stopped, finished), false) as is_winding
+  from _started left join _outlines using (id)
+)"""
+
+
+def _sums_sql(stretches: int) -> str:
+    """What the changes of winding records add up to; what happened before the start is moved to it.
+
+    The end that the record tells is one more stop, unless an event of that moment says so already;
+    without a number it comes last in its moment.
+    """
+    worked = _worked("_steps.moment", "d", stretches)
+    return f"""_moves as (
+  select id, begun, slot, moment as happened, width, number, state
+  from _changes join _records using (id) where is_winding
+  union all
+  select id, begun, slot, finished, null, null, {_STOPPED}
+  from _records where is_winding and finished is not null and not exists (
+    from _changes where _changes.id = _records.id and _changes.moment = _records.finished
+      and _changes.state = {_STOPPED})
+),
+_steps as (
+  select id, slot, greatest(happened, begun) as moment, state,
+    lag(state, 1, {_RUNNING}) over (
+      partition by id order by happened, width nulls last, number nulls last) as before
+  from _moves
+),
+_sums as (
+  select id, sum(state - before) as final_state,
+    max(moment) filter (where state = {_STOPPED}) as last_stop,
+    sum({_turn(_RUNNING)} * ({worked}))::bigint as gained,
+    sum({_turn(_PAUSED)} * ({worked}))::bigint as stood
+  from _steps left join {CALENDAR_DAYS} as d on {_slot("_steps.slot", "_steps.moment", "d")}
+  where state <> before group by id
+)"""
 
 
 def _turn(state: int) -> str:
@@ -205,65 +208,61 @@ def _turn(state: int) -> str:
 
 def _measured_sql(clock: Clock, stretches: int) -> str:
     """Every started record with its state, its end and its times."""
-    level = ", level" if clock.limit is not None and "by" in clock.limit else ""
-    now = "epoch_us($as_of)"
+    level = ", level" if _has_levels(clock) else ""
     if clock.events is None:
-        ended = (
-            f"select id, begun, slot{level}, coalesce(finished, {now}) as ended, 0 as gained,\n"
-            f"  0 as stood, if(finished is null, {_RUNNING}, {_STOPPED}) as state\nfrom started"
-        )
+        ended = f"""select id, begun, slot{level}, 0 as gained, 0 as stood, false as is_winding,
+    if(finished is null, {_RUNNING}, {_STOPPED}) as state, finished as stop
+  from _started"""
     else:
-        state = (
-            f"case when is_winding then coalesce(final_state, {_RUNNING})"
-            f" when first_stop is not null then {_STOPPED} else {_RUNNING} end"
-        )
-        ended = (
-            f"select id, begun, slot{level}, {state} as state,\n"
-            "  coalesce(worked, 0) as gained, coalesce(paused, 0) as stood,\n"
-            f"  case {state} when {_STOPPED}\n"
-            f"    then coalesce(stopped, greatest(first_stop, begun)) else {now} end as ended,\n"
-            "  is_winding\nfrom records left join sums using (id)"
-        )
-    runs_to_end = f"state = {_RUNNING}" + ("" if clock.events is None else " or not is_winding")
-    if clock.events is None:
-        runs_to_end = "true"
-    first, last = _worked("ended.begun", "a", stretches), _worked("ended.ended", "b", stretches)
-    return (
-        f"select id, begun, ended, state{level},\n"
-        f"  gained - ({first}) + if({runs_to_end}, {last}, 0) as worked,\n"
-        f"  stood + if(state = {_PAUSED}, {last}, 0) as paused\n"
-        f"from (\n{ended}\n) as ended\n"
-        f"left join {CALENDAR_DAYS} as a on {_slot('ended.slot', 'ended.begun', 'a')}\n"
-        f"left join {CALENDAR_DAYS} as b on {_slot('ended.slot', 'ended.ended', 'b')}"
-    )
+        ended = f"""select id, begun, slot{level}, coalesce(gained, 0) as gained,
+    coalesce(stood, 0) as stood, is_winding,
+    case when is_winding then coalesce(final_state, {_RUNNING})
+      when first_stop is not null then {_STOPPED} else {_RUNNING} end as state,
+    if(is_winding, last_stop, greatest(first_stop, begun)) as stop
+  from _records left join _sums using (id)"""
+    first, last = _worked("e.begun", "a", stretches), _worked("e.ended", "b", stretches)
+    return f"""_ends as (
+  {ended}
+),
+_measured as (
+  select id, begun, ended, state{level},
+    gained - ({first}) + if(state = {_RUNNING} or not is_winding, {last}, 0) as worked,
+    stood + if(state = {_PAUSED}, {last}, 0) as paused
+  from (select *, if(state = {_STOPPED}, stop, epoch_us($as_of)) as ended from _ends) as e
+  left join {CALENDAR_DAYS} as a on {_slot("e.slot", "e.begun", "a")}
+  left join {CALENDAR_DAYS} as b on {_slot("e.slot", "e.ended", "b")}
+)"""
 
 
 def _limited_sql(clock: Clock, tie: str | None) -> str:
     """The measured records with the limit of the level that was valid at their end."""
-    limit = clock.limit or {}
+    limit, events = clock.limit or {}, clock.events
     allowed = {level: _microseconds(text) for level, text in values_of(limit).items()}
     default = _microseconds(limit["default"]) if "default" in limit else "null"
-    level, levels = "level", ""
-    events = clock.events
-    if "by" in limit and events is not None and events.field is not None:
-        at = f"epoch_us({quote(events.at)})"
-        order = f"row({at}, {_tie(tie)})"
-        earlier = "null"
-        if events.before is not None:
-            earlier = f"arg_min({quote(events.before)}, {order}) filter (where {at} > ended)"
-        level = "coalesce(level_at_end, level_before_next, level)"
-        levels = (
-            "\nleft join (\n"
-            f"  select m.id, {earlier} as level_before_next,\n"
-            f"    arg_max({quote(events.value)}, {order}) filter (where {at} <= ended)"
-            " as level_at_end\n"
-            f"  from {quote(events.records)} as e\n"
-            f"  join measured as m on m.id = e.{quote(events.key)}\n"
-            f"  where {quote(events.field)} = {literal(limit['by'])}\n"
-            "  group by m.id\n) using (id)"
-        )
-    cases = _chosen_sql(level, allowed, default)
-    return f"select *, {cases} as allowed\nfrom measured{levels}"
+    if not _has_levels(clock) or events is None or events.field is None:
+        cases = _chosen("level", allowed, default)
+        return f"_limited as (select *, {cases} as allowed from _measured)"
+    moment = f"epoch_us({quote(events.at)})"
+    order = f"row({moment}, {', '.join(_order(tie))})"
+    earlier = "null"
+    if events.before is not None:
+        earlier = f"arg_min({quote(events.before)}, {order}) filter (where {moment} > ended)"
+    cases = _chosen("coalesce(level_at_end, level_before_next, level)", allowed, default)
+    return f"""_levels as (
+  select m.id, {earlier} as level_before_next,
+    arg_max({quote(events.value)}, {order}) filter (where {moment} <= ended) as level_at_end
+  from {quote(events.records)} as e
+  join _measured as m on m.id = e.{quote(events.key)}
+  where {quote(events.field)} = {literal(limit["by"])}
+  group by m.id
+),
+_limited as (
+  select _measured.*, {cases} as allowed from _measured left join _levels using (id)
+)"""
+
+
+def _has_levels(clock: Clock) -> bool:
+    return clock.limit is not None and "by" in clock.limit
 
 
 def _microseconds(duration: str) -> str:
@@ -282,20 +281,15 @@ def _slot(calendar: str, at: str, days: str) -> str:
     return f"{days}.slot = {calendar} + {at} // {SECONDS_PER_DAY * MICROSECONDS}"
 
 
-def _tie(column: str | None) -> str:
-    """Orders events of one moment by their number: EV9 before EV10."""
+def _order(column: str | None) -> tuple[str, str]:
+    """Width and number of an event: EV9 comes before EV10."""
     if column is None:
-        return "null"
+        return "null", "null"
     text = f"cast({quote(column)} as varchar)"
-    return f"row(length({text}), {text})"
+    return f"length({text})", text
 
 
-def _chosen(choice: Mapping[str, str], values: Mapping[str, str], default: str) -> str:
-    column = f"cast(t.{quote(choice['by'])} as varchar)" if "by" in choice else "null"
-    return _chosen_sql(column, values, default)
-
-
-def _chosen_sql(column: str, values: Mapping[str, str], default: str) -> str:
+def _chosen(column: str, values: Mapping[str, str], default: str) -> str:
     if not values:
         return default
     cases = " ".join(f"when {literal(key)} then {value}" for key, value in values.items())

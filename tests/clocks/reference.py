@@ -39,7 +39,7 @@ class Measured:
     elapsed: int | None
     paused: int | None
     running: bool | None
-    within_limit: bool | None
+    within_limit: bool | None = None
 
 
 def measure(
