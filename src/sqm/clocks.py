@@ -135,8 +135,8 @@ def with_clock_columns(
     for name, clock in clocks.items():
         record_type = made.get(clock.records)
         if record_type is not None:
-            columns = (*record_type.columns, *clock_columns(name, clock))
-            made[clock.records] = replace(record_type, columns=columns)
+            added = [c for c in clock_columns(name, clock) if record_type.column(c.name) is None]
+            made[clock.records] = replace(record_type, columns=(*record_type.columns, *added))
     return made
 
 
