@@ -116,13 +116,17 @@ class Clock(Definition):
 def clock_columns(name: str, clock: Clock) -> tuple[Column, ...]:
     """The columns that the clock adds to its record type."""
     columns = [
-        Column(f"{name}_working", "duration", "working time, net of pauses and of time stopped"),
-        Column(f"{name}_elapsed", "duration", "wall-clock time from the start to the last stop"),
-        Column(f"{name}_paused", "duration", "working time in which the clock stood still"),
-        Column(f"{name}_running", "boolean", "not stopped yet"),
+        Column(
+            f"{name}_working", "duration", "clock: working time, net of pauses and of time stopped"
+        ),
+        Column(
+            f"{name}_elapsed", "duration", "clock: wall-clock time from the start to the last stop"
+        ),
+        Column(f"{name}_paused", "duration", "clock: working time in which it stood still"),
+        Column(f"{name}_running", "boolean", "clock: not stopped yet"),
     ]
     if clock.limit is not None:
-        meaning = "stopped within the limit; false once exceeded; empty: open"
+        meaning = "clock: stopped within the limit; false once exceeded; empty: open"
         columns.append(Column(f"{name}_within_limit", "boolean", meaning))
     return tuple(columns)
 
