@@ -268,9 +268,9 @@ def polars_sum(sql: str) -> pl.Expr:
 
 def source(scan: Scan) -> str:
     """The table, or the look-back join that the KPIs need, as every contender has to make it."""
-    from sqm.plan import records_sql
+    from sqm.plan import rows_sql
 
-    return records_sql(scan)
+    return rows_sql(scan)
 
 
 def filtered(scan: Scan) -> Iterator[tuple[str, str]]:

@@ -131,7 +131,8 @@ def plan(root: Path, names: tuple[str, ...]) -> None:
             raise SqmError(f"no KPI '{name}' is defined; {remedy}")
     chosen = project.with_kpis(names) if names else project
     zone = project.settings.timezone
-    made = make_plan(chosen.kpis, project.record_types, zone, _now().date())
+    clocks = project.settings.clocks
+    made = make_plan(chosen.kpis, project.record_types, zone, _now().date(), clocks)
     click.echo(describe_plan(made))
 
 
@@ -144,7 +145,7 @@ def render(root: Path, only_check: bool) -> None:
 
     project = _load(root)
     stale = 0
-    files = rendered_files(project.kpis, project.settings, project.record_types.values())
+    files = rendered_files(project.kpis, project.settings, project.known_columns.values())
     for name, text in files.items():
         path = root / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:

@@ -118,7 +118,7 @@ def _index_lines(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Plac
 
 def _translate(model: type[BaseModel], document: Document, detail: Any) -> Fault:
     """One pydantic finding in the words of the person who wrote the file."""
-    place: Place = tuple(part for part in detail["loc"] if part not in ("[key]",))
+    place: Place = tuple(part for part in detail["loc"] if not str(part).startswith("["))
     given = detail["input"]
     match detail["type"]:
         case "extra_forbidden":
@@ -136,7 +136,8 @@ def _translate(model: type[BaseModel], document: Document, detail: Any) -> Fault
             remedy = nearest(str(given), expected.split(", "))
             return document.fault(place, f"'{given}' is not allowed", remedy)
         case "value_error":
-            return document.fault(place, str(detail["ctx"]["error"]), "correct the value")
+            problem, _, remedy = str(detail["ctx"]["error"]).partition("; ")
+            return document.fault(place, problem, remedy or "correct the value")
         case "string_pattern_mismatch":
             pattern = detail["ctx"]["pattern"]
             return document.fault(

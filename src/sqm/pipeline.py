@@ -158,7 +158,13 @@ def compute(project: Project, run: Run) -> pl.DataFrame:
     """All KPI values from the accepted records; columns as in snapshot.COLUMNS."""
     with open_warehouse(project) as connection:
         return compute_values(
-            connection, project.kpis, project.record_types, project.settings.timezone, run.as_of
+            connection,
+            project.kpis,
+            project.record_types,
+            project.settings.timezone,
+            run.as_of,
+            project.settings.clocks,
+            project.settings.calendar_versions,
         )
 
 

@@ -16,7 +16,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from statistics import NormalDist
+from types import MappingProxyType
 
+from sqm.clock_queries import records_sql
+from sqm.clocks import Clock, used_clocks
 from sqm.expressions import literal, quote, render
 from sqm.kpi import (
     DURATIONS,
@@ -69,6 +72,7 @@ class Scan:
     running: set[str] = field(default_factory=set)  # measures needed as totals since the beginning
     groupings: dict[tuple[str, ...], None] = field(default_factory=lambda: {(): None})
     windows: dict[Window, None] = field(default_factory=dict)
+    clocks: dict[str, Clock] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -114,6 +118,7 @@ class Scans:
     record_types: Mapping[str, RecordType]
     zone: str
     until: date
+    clocks: Mapping[str, Clock] = field(default_factory=dict)
     made: dict[tuple[str, str], Scan] = field(default_factory=dict)
 
     def of(self, records: str, at: str, kpi: BaseKpi) -> Scan:
@@ -122,6 +127,7 @@ class Scans:
         scan = self.made.setdefault((records, at), new)
         scan.groupings.update(dict.fromkeys(kpi.groupings))
         scan.windows.update(dict.fromkeys(kpi.parsed_windows()))
+        scan.clocks.update(used_clocks((kpi,), self.clocks))
         return scan
 
 
@@ -154,14 +160,20 @@ class Plan:
 
 
 def make_plan(
-    kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str, until: date
+    kpis: Iterable[Kpi],
+    record_types: Mapping[str, RecordType],
+    zone: str,
+    until: date,
+    clocks: Mapping[str, Clock] = MappingProxyType({}),
 ) -> Plan:
     """The plan for these KPIs, for a computation on the day `until` or before.
+
+    The tables of the clocks that they use must be there when it runs.
 
     Its statements take three parameters: `$as_of`, the moment of computation (UTC); `$today`,
     its local date, and `$last_day`, the last local day that has begun before it.
     """
-    scans = Scans(record_types, zone, until)
+    scans = Scans(record_types, zone, until, clocks)
     results, unadjusted, removed = {}, {}, {}
     for kpi in kpis:
         exclusions = getattr(kpi, "exclusions", None)
@@ -324,7 +336,7 @@ def _scan_sql(scan: Scan) -> str:
     return _lines(
         f"select\n  {_comma(outer)}",
         f"from (\n  select\n    {_comma(inner, 4)}",
-        f"  from {records_sql(scan)}",
+        f"  from {rows_sql(scan)}",
         f"  where {bound}\n)",
         f"group by grouping sets ({sets})",
     )
@@ -347,9 +359,9 @@ def _local_day(at: str, zone: str, until: date) -> str:
     return f"cast(case {' '.join(cases)} else {exact} end as date)"
 
 
-def records_sql(scan: Scan) -> str:
+def rows_sql(scan: Scan) -> str:
     """The records, with a mark for each kind of related record."""
-    table = quote(scan.records.name)
+    table = records_sql(scan.records, scan.clocks)
     if not scan.related:
         return f"{table} as t"
     marks, joins = [], []

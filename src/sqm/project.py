@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqm.checks import bind_kpis, kpi_faults, source_faults
+from sqm.clock_checks import calendar_faults, clock_faults
+from sqm.clocks import with_clock_columns
 from sqm.definitions import Document, build, nearest, parse_document
 from sqm.errors import DefinitionError, Fault
 from sqm.kpi import KINDS, BaseKpi, Kpi
@@ -27,6 +29,11 @@ class Project:
     record_types: Mapping[str, RecordType]
     kpis: tuple[Kpi, ...]
     suites: Mapping[str, Suite]
+
+    @property
+    def known_columns(self) -> Mapping[str, RecordType]:
+        """The record types with the columns that clocks add: what a KPI expression may use."""
+        return with_clock_columns(self.record_types, self.settings.clocks)
 
     @property
     def state(self) -> Path:
@@ -50,7 +57,8 @@ def load_project(root: Path) -> Project:
     faults: list[Fault] = []
     record_types = dict(BUILT_IN)
     settings = _load_settings(root, record_types, faults)
-    kpis = _load_kpis(root, record_types, faults)
+    clocks = settings.clocks if settings is not None else {}
+    kpis = _load_kpis(root, with_clock_columns(record_types, clocks), faults)
     suites = dict(_load_suites(root, record_types, faults))
     if faults or settings is None:
         raise DefinitionError(faults)
@@ -85,6 +93,8 @@ def _load_settings(
         faults += settings
         return None
     faults += source_faults(settings, document, record_types)
+    faults += calendar_faults(settings, document)
+    faults += clock_faults(settings, document, record_types)
     return settings
 
 

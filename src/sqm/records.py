@@ -19,6 +19,7 @@ SQL_TYPES: Mapping[str, str] = {
     "integer": "BIGINT",
     "number": "DOUBLE",
     "boolean": "BOOLEAN",
+    "duration": "INTERVAL",
 }
 
 
@@ -27,7 +28,7 @@ class Column:
     """One column of a record table."""
 
     name: str
-    type: ColumnType
+    type: ColumnType | Literal["duration"]  # durations are derived by clocks.py
     description: str = ""
 
     @property

@@ -33,6 +33,7 @@ def render_record_types(record_types: Iterable[RecordType]) -> str:
         "# Record types",
         "",
         "The first column is the key. Timestamps are stored in UTC; a date has no time zone.",
+        "What a clock adds is computed, not pulled: docs/clocks.md.",
     ]
     for record_type in record_types:
         lines += ["", f"## {record_type.name}", "", record_type.description, ""]

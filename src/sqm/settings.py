@@ -10,10 +10,12 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from sqm.calendars import Calendar, CalendarVersion, Zone, versions_of
+from sqm.clocks import Clock
 from sqm.kpi import Definition, Expression, Name
 from sqm.records import ColumnType
 
@@ -32,13 +34,6 @@ def expand(text: str, environment: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value_of, text)
 
 
-def _known_zone(name: str) -> str:
-    if name not in available_timezones():
-        raise ValueError(f"unknown time zone '{name}'")
-    return name
-
-
-Zone = Annotated[str, AfterValidator(_known_zone)]
 Verbatim = Annotated[str, StringConstraints(strip_whitespace=False)]  # a blank or a tab counts
 
 
@@ -117,7 +112,14 @@ class Settings(Definition):
     as_of: datetime | None = None  # for data that ended long ago: the moment to compute as of
     records: dict[Name, DeclaredRecordType] = Field(default_factory=dict)
     sources: dict[Name, Source] = Field(min_length=1)
+    calendars: dict[Name, Calendar] = Field(default_factory=dict)
+    clocks: dict[Name, Clock] = Field(default_factory=dict)
     links: Links = Links()
+
+    @property
+    def calendar_versions(self) -> dict[str, tuple[CalendarVersion, ...]]:
+        """Every calendar as the list of its versions."""
+        return {name: versions_of(calendar) for name, calendar in self.calendars.items()}
 
     @property
     def zone(self) -> ZoneInfo:

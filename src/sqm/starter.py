@@ -15,6 +15,7 @@ CONTENT = (
     "dashboards",
     "sqm.yaml",
     "prefect.yaml",
+    "docs/clocks.md",
     "docs/records.md",
     "docs/runbook.md",
 )
