@@ -90,7 +90,7 @@ def measure_in_duckdb(
     events = [
         {"event_id": f"EV{number}", "ticket_id": ticket, "changed_at": change.at,
          "field": change.field, "from_value": change.before, "to_value": change.after}
-        for number, (ticket, change) in enumerate(changes, 8)
+        for number, (ticket, change) in enumerate(changes, 9)  # EV10 follows EV9
     ]  # fmt: skip
     with tables(tickets=tickets, ticket_events=events[::-1]) as connection:
         clocks = {"sla": clock}
