@@ -356,7 +356,8 @@ def _local_day(at: str, zone: str, until: date) -> str:
         f"when {at} >= timestamp '{moment}' then {at} + to_seconds({offset.total_seconds():.0f})"
         for moment, offset in reversed(utc_offsets(zone, since, until))
     ]
-    return f"cast(case {' '.join(cases)} else {exact} end as date)"
+    listed = "\n      ".join([*cases, f"else {exact}"])
+    return f"cast(case\n      {listed}\n    end as date)"
 
 
 def rows_sql(scan: Scan) -> str:
