@@ -120,11 +120,15 @@ def _less_estimate(
         high = np.minimum(high, denominator)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.where(denominator > 0, kpi.scale * numerator / denominator, np.nan)
-        bounds = (low / denominator, high / denominator)
+        worst, best = low / denominator, high / denominator
         if kpi.is_per_event:
-            bounds = (numerator / high, np.where(low > 0, numerator / low, np.nan))
-    known = ~np.isnan(value)
-    return value, *(np.where(known, kpi.scale * bound, np.nan) for bound in bounds)
+            worst, best = numerator / high, np.where(low > 0, numerator / low, np.nan)
+    is_known = denominator > 0
+    return (
+        value,
+        np.where(is_known, kpi.scale * worst, np.nan),
+        np.where(is_known, kpi.scale * best, np.nan),
+    )
 
 
 def _with_targets(rows: pl.DataFrame, kpi: BaseKpi) -> pl.DataFrame:

@@ -15,6 +15,7 @@ CONTENT = (
     "dashboards",
     "sqm.yaml",
     "prefect.yaml",
+    "docs/kpis.md",
     "docs/records.md",
     "docs/runbook.md",
 )
