@@ -57,7 +57,7 @@ def test_a_gap_score_weighs_the_gaps_of_whole_answers():
 def test_weights_of_gaps_sum_to_one():
     wrong = {"reliability": GAPS["reliability"]}
 
-    with pytest.raises(ValidationError, match="must sum to 1, not 0.75"):
+    with pytest.raises(ValidationError, match=r"must sum to 1, not 0\.75"):
         kpi("gap_score", gaps=wrong, **SURVEYS)
 
 
