@@ -16,6 +16,7 @@ stay_private()
 from prefect import flow, task  # noqa: E402  # decides on analytics when imported
 from prefect.artifacts import create_link_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.runtime import flow_run  # noqa: E402
 
 from sqm import pipeline  # noqa: E402
 from sqm.project import load_project  # noqa: E402
@@ -27,7 +28,12 @@ def write_review(project: Path, month: str | None, language: str) -> Path:
     return pipeline.write_review(load_project(project), month, language, datetime.now(UTC))
 
 
-@flow(name="monthly-review", flow_run_name="monthly-review-{project.name}")
+def run_name() -> str:
+    """Flow and project folder; `.` goes by its name too."""
+    return f"monthly-review-{Path(flow_run.parameters['project']).resolve().name}"
+
+
+@flow(name="monthly-review", flow_run_name=run_name)
 def monthly_review(project: Path = Path(), month: str | None = None) -> list[Path]:
     """Write the review of a month (`2026-10`; the last one unless given) in both languages."""
     paths = [write_review(project, month, language) for language in ("en", "zh")]

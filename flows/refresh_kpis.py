@@ -19,6 +19,7 @@ from prefect import flow, get_run_logger, task  # noqa: E402  # decides on analy
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.schemas.objects import State, TaskRun  # noqa: E402
+from prefect.runtime import flow_run  # noqa: E402
 from prefect.tasks import Task  # noqa: E402
 
 from sqm import pipeline  # noqa: E402
@@ -28,6 +29,11 @@ from sqm.project import Project, load_project  # noqa: E402
 
 # Nothing is cached between runs: the records change.
 step = {"cache_policy": NO_CACHE, "persist_result": False}
+
+
+def now() -> datetime:
+    """The moment, aware."""
+    return datetime.now(UTC)
 
 
 def is_worth_a_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -72,24 +78,27 @@ def compute(project: Project, run: Run) -> Any:
 @task(name="publish-kpis", task_run_name="publish-{run.run_id}", **step)
 def publish(project: Project, run: Run, values: Any, rules: Any) -> Published:
     """Make the values the current snapshot."""
-    return pipeline.publish(project, run, values, rules, datetime.now(UTC))
+    published = pipeline.publish(project, run, values, rules, now())
+    get_run_logger().info(pipeline.describe_published(published))
+    return published
 
 
-@flow(name="refresh-kpis", flow_run_name="refresh-kpis-{project.name}", log_prints=True)
+def run_name() -> str:
+    """Flow and project folder; `.` goes by its name too."""
+    return f"refresh-kpis-{Path(flow_run.parameters['project']).resolve().name}"
+
+
+@flow(name="refresh-kpis", flow_run_name=run_name, log_prints=True)
 def refresh_kpis(project: Path = Path(), as_of: datetime | None = None) -> int:
     """Bring every KPI up to date and publish them; the number of the published revision."""
     loaded = load_project(project)
-    run = pipeline.begin_run(loaded, datetime.now(UTC), as_of)
-    try:
+    run = pipeline.begin_run(loaded, now(), as_of)
+    with pipeline.noted(loaded, run, now):
         for name in loaded.settings.sources:
             pull_source(loaded, run, name)
         rules = validate(loaded, run)
         values = compute(loaded, run)
         published = publish(loaded, run, values, rules)
-    except SqmError as error:
-        pipeline.end_run(loaded, run, datetime.now(UTC), "failed", str(error))
-        raise
-    pipeline.end_run(loaded, run, datetime.now(UTC), "published")
     create_table_artifact(
         key="kpi-status",
         table=pipeline.scorecard(loaded),

@@ -41,7 +41,7 @@ def clock() -> Callable[[], datetime]:
     return lambda: datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real public records; tests that need them are skipped where they are not at hand."""
     folder = Path(os.environ.get("SQM_SHARED_DATA", SHARED_DATA))

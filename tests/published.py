@@ -38,9 +38,18 @@ SCHEMA = {
     "status": pl.String,
     "is_final": pl.Boolean,
     "reason": pl.String,
+    "unadjusted": pl.Float64,
+    "excluded": pl.Int64,
+    "exclusions": pl.String,
     "target": pl.Float64,
     "warning": pl.Float64,
     "critical": pl.Float64,
+    "center": pl.Float64,
+    "limit_low": pl.Float64,
+    "limit_high": pl.Float64,
+    "signal": pl.String,
+    "chart": pl.String,
+    "limit_points": pl.Int64,
 }
 
 SETTINGS = Settings.model_validate(
@@ -177,9 +186,18 @@ def row(kpi: Kpi, value: float | None, **changes: Any) -> dict[str, Any]:
         "status": "ok",
         "is_final": True,
         "reason": "",
+        "unadjusted": None,
+        "excluded": 0,
+        "exclusions": "",
         "target": target.target if target else None,
         "warning": target.warning if target else None,
         "critical": target.critical if target else None,
+        "center": None,
+        "limit_low": None,
+        "limit_high": None,
+        "signal": "",
+        "chart": "",
+        "limit_points": 0,
     } | changes
 
 

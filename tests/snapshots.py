@@ -34,6 +34,12 @@ SCHEMA = {
     "target": pl.Float64,
     "warning": pl.Float64,
     "critical": pl.Float64,
+    "center": pl.Float64,
+    "limit_low": pl.Float64,
+    "limit_high": pl.Float64,
+    "signal": pl.String,
+    "chart": pl.String,
+    "limit_points": pl.Int64,
 }
 
 _KPI = TypeAdapter[Kpi](Annotated[Kpi, Field(discriminator="kind")])
@@ -99,6 +105,12 @@ def row(kpi: str, window: str, start: date, value: float | None, **more: Any) ->
         "target": 0.95,
         "warning": 0.94,
         "critical": 0.93,
+        "center": None,
+        "limit_low": None,
+        "limit_high": None,
+        "signal": "",
+        "chart": "",
+        "limit_points": 0,
         **more,
     }
 

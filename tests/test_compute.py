@@ -1,5 +1,9 @@
 """KPI values from records, worked out by hand."""
 
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import duckdb
 import polars as pl
 import pytest
 from tables import evaluate, kpi, only, tables
@@ -88,6 +92,20 @@ def test_days_are_those_of_the_projects_time_zone():
 
     assert berlin["period_start"][0].isoformat() == "2026-11-01"
     assert utc["period_start"][0].isoformat() == "2026-10-01"
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kolkata",
+                                  "Australia/Lord_Howe", "Pacific/Apia", "UTC"])  # fmt: skip
+def test_the_local_day_equals_that_of_the_time_zone_library(zone: str):
+    from sqm.plan import _local_day
+
+    at = [datetime(2010, 1, 1) + timedelta(hours=h, minutes=29) for h in range(0, 150_000, 5)]  # noqa: DTZ001
+    expected = [m.replace(tzinfo=ZoneInfo("UTC")).astimezone(ZoneInfo(zone)).date() for m in at]
+    frame = pl.DataFrame({"moment": at})  # noqa: F841  # read by DuckDB
+
+    found = duckdb.sql(f"select {_local_day('moment', zone, date(2027, 6, 1))} as day from frame")
+
+    assert [day for (day,) in found.fetchall()] == expected
 
 
 def test_a_rate_divides_by_records_of_another_type():
@@ -351,6 +369,74 @@ def test_a_repeat_visit_looks_back():
     assert (october["numerator"], october["denominator"]) == (1, 6)
 
 
+def test_a_month_to_date_grows_until_the_month_ends():
+    share = kpi("share", **ON_TIME, windows=["month_to_date"])
+
+    values = evaluate(tables(jobs=JOBS), share)
+
+    second = only(values, period_end="2026-11-03")
+    assert (second["period_start"].isoformat(), second["denominator"]) == ("2026-11-01", 2)
+    ninth = only(values, period_end="2026-11-10")
+    assert (ninth["numerator"], ninth["denominator"]) == (3, 5)
+
+
+# Out-of-service calls in the manner of 83 Ill. Adm. Code 737.230: no access, then severe weather
+CALLS = [
+    {"ticket_id": str(n), "region": region, "cause": cause, "closed_at": "2026-11-02 08:00",
+     "reopen_count": late}
+    for n, (region, cause, late) in enumerate(
+        [("North", None, 0), ("North", None, 0), ("North", None, 1), ("North", "no_access", 1),
+         ("North", "weather", 1), ("North", "weather", 0), ("South", "weather", 1)]
+    )
+]  # fmt: skip
+
+
+def test_exclusions_are_counted_by_reason_and_both_values_are_given():
+    share = kpi(
+        "share", records="tickets", at="closed_at", numerator="reopen_count = 0",
+        dimensions=["region"],
+        exclusions={"no_access": "cause = 'no_access'", "weather": "cause = 'weather'"},
+    )  # fmt: skip
+
+    values = evaluate(tables(tickets=CALLS), share)
+
+    total = only(values, by="", period_start="2026-11-02")
+    assert (total["numerator"], total["denominator"], total["value"]) == (2, 3, 2 / 3)
+    assert total["unadjusted"] == 3 / 7
+    assert (total["excluded"], total["exclusions"]) == (4, '{"no_access":1,"weather":3}')
+    south = only(values, by="region", segment="South")
+    # all of its records are excluded: it has no adjusted value, and is still there
+    assert (south["value"], south["unadjusted"], south["excluded"]) == (None, 0, 1)
+    assert south["status"] == "no_data"
+
+
+def test_a_record_with_two_reasons_is_removed_by_the_first():
+    share = kpi(
+        "share", records="tickets", at="closed_at", numerator="reopen_count = 0",
+        exclusions={"any": "cause is not null", "weather": "cause = 'weather'"},
+    )  # fmt: skip
+
+    total = only(evaluate(tables(tickets=CALLS), share), period_start="2026-11-02")
+
+    assert total["exclusions"] == '{"any":4,"weather":0}'
+    assert total["excluded"] == 4
+
+
+def test_a_median_can_have_exclusions_too():
+    median = kpi("quantile", quantile=0.5, **RESTORE, exclusions={"long": "ticket_id = '10'"})
+
+    row = only(evaluate(tables(tickets=TICKETS), median), period_start="2026-11-02")
+
+    assert (row["value"], row["unadjusted"]) == (2 * 3600, 3 * 3600)
+    assert (row["sample_size"], row["excluded"]) == (3, 1)
+
+
+def test_a_kpi_without_exclusions_has_no_second_value():
+    row = only(evaluate(tables(jobs=JOBS), kpi("share", **ON_TIME)), period_start="2026-11-02")
+
+    assert (row["unadjusted"], row["excluded"], row["exclusions"]) == (None, 0, "")
+
+
 def test_kpis_over_the_same_records_and_anchor_share_one_scan():
     from sqm.plan import make_plan
     from sqm.records import BUILT_IN
@@ -366,7 +452,7 @@ def test_kpis_over_the_same_records_and_anchor_share_one_scan():
         for n in range(20)
     ]
 
-    plan = make_plan(kpis, BUILT_IN, "UTC")  # type: ignore[arg-type]
+    plan = make_plan(kpis, BUILT_IN, "UTC", date(2026, 11, 23))  # type: ignore[arg-type]
 
     scans = [step for step in plan.steps if 'from "jobs"' in step.sql]
     assert len(scans) == 1

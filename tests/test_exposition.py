@@ -176,6 +176,42 @@ def test_a_kpi_that_matures_says_whether_it_has():
     assert "sqm_time_to_restore_final" not in found
 
 
+def test_the_control_chart_of_the_latest_complete_week():
+    kpi = on_time_rate()
+    limits = {"center": 0.93, "limit_low": 0.90, "limit_high": 0.96, "chart": "p"}
+    week = {"window": "week", "period_end": date(2026, 10, 26)}
+    before = {"window": "week", "period_end": date(2026, 10, 19)}
+    made = snapshot(
+        [kpi],
+        [
+            row(kpi, 0.91),
+            row(kpi, 0.89, **before, **limits, signal="we1"),
+            row(kpi, 0.92, **week, **limits),
+            row(kpi, 0.89, **week, **limits, by="region", segment="Coast", signal="we1,we4"),
+            row(kpi, 0.50, **week, by="region", segment="Metro"),  # too few weeks for limits
+        ],
+    )
+
+    found = samples(made)
+
+    total, coast = {"window": "week"}, {"window": "week", "region": "Coast"}
+    assert found["sqm_on_time_rate_center"] == [(total, 0.93), (coast, 0.93)]
+    assert found["sqm_on_time_rate_limit_low"] == [(total, 0.90), (coast, 0.90)]
+    assert found["sqm_on_time_rate_limit_high"] == [(total, 0.96), (coast, 0.96)]
+    assert found["sqm_on_time_rate_signal"] == [(total, 0), (coast, 1)]
+
+
+def test_a_kpi_without_a_chart_has_no_series_of_one():
+    kpi = on_time_rate(chart={"kind": "none"})
+
+    text = generate_latest(
+        registry_over(lambda: Exposed(metrics_of(snapshot([kpi], [row(kpi, 0.9)])), False))
+    ).decode()
+
+    assert "sqm_on_time_rate_center" not in text
+    assert "sqm_on_time_rate_signal" not in text
+
+
 def test_a_dimension_whose_label_is_taken_gets_another():
     kpi = on_time_rate(dimensions=["service"], alert=None)
     made = snapshot([kpi], [row(kpi, 0.9, by="service", segment="mail")])

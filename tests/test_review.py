@@ -3,6 +3,8 @@ from datetime import date, timedelta
 from html.parser import HTMLParser
 
 import pytest
+from click.testing import CliRunner
+from projects import SETTINGS
 from snapshots import (
     AS_OF,
     OCTOBER,
@@ -14,12 +16,13 @@ from snapshots import (
     source,
 )
 
+from sqm.cli import cli
 from sqm.kpi import Status
 from sqm.review import render_board, render_review
 from sqm.review.cells import distance_cell, dot_plot
 from sqm.review.charts import is_drawn, kpi_chart, value_range
 from sqm.review.formats import JOINER, style_of
-from sqm.review.readings import Reading, Readings, latest_complete, unbroken_since
+from sqm.review.readings import Reading, unbroken_since
 from sqm.review.segments import Mark, compare
 from sqm.review.svg import Label, nice_ticks, spread
 from sqm.review.texts import STATUSES, TEXTS
@@ -75,6 +78,7 @@ def reading(value: float | None = 0.923, **more) -> Reading:
         "period_start": OCTOBER,
         "period_end": date(2026, 11, 1),
         "segment": "",
+        "numerator": None,
         "denominator": 11832.0,
         "value": value,
         "low": 0.918,
@@ -116,11 +120,18 @@ def test_a_critical_value_is_told_with_its_interval_sample_and_threshold():
     ("value", "english", "chinese"),
     [
         pytest.param(
-            reading(0.945, status=Status.WATCH, sample_size=400),
+            reading(0.945, status=Status.WATCH, sample_size=400, low=0.918, high=0.963),
             "On-time completion is 94.5%, beyond its target of 95.0%;"
             " with n 400 chance is not excluded.",
             "按时完成率为94.5%，未达目标95.0%；样本量400，不能排除偶然。",
             id="watch",
+        ),
+        pytest.param(
+            reading(0.945, status=Status.WATCH, sample_size=400, low=0.935, high=0.949),
+            "On-time completion is 94.5% (95% interval 93.5–94.9%, n 400), beyond its target of"
+            " 95.0%; no threshold is shown to be passed.",
+            "按时完成率为94.5%（95%置信区间93.5%～94.9%，样本量400），未达目标95.0%；尚无证据越过阈值。",
+            id="watch, the target is shown to be missed",
         ),
         pytest.param(
             reading(0.961, status=Status.OK),
@@ -180,6 +191,131 @@ def test_what_is_counted_in_full_has_no_interval():
         "On-time completion is 75 (full count), target 40."
         " It is beyond the critical threshold of 70."
     )
+
+
+PER_1000 = {
+    "kind": "rate",
+    "unit": "per_1000",
+    "direction": "lower_is_better",
+    "title": {"en": "Complaints per 1000 jobs", "zh": "每千单投诉数"},
+    "targets": [],
+}
+EXPOSURE = {"records": "exposure", "at": "as_of", "sum": "units"}
+SUMMED = {"records": "outages", "at": "ended_at", "sum": "seconds"}
+
+
+def rate(events: float, jobs: int, **more) -> Reading:
+    facts = {"low": 3.4, "high": 6.8, "target": 4.0, "warning": 8.0, "critical": 9.0}
+    facts |= {"numerator": events, "denominator": jobs, "sample_size": jobs}
+    facts |= {"value": 1000 * events / jobs, "status": Status.WATCH}
+    return reading(**{**facts, **more})
+
+
+def test_a_rate_rests_on_its_events_and_not_on_its_exposure():
+    few = rate(34, 6977)
+
+    assert sentence(EN, few, **PER_1000) == (
+        "Complaints per 1000 jobs is 4.9, beyond its target of 4.0;"
+        " with 34 complaints on 6,977 jobs chance is not excluded."
+    )
+    assert sentence(ZH, few, **PER_1000) == (
+        "每千单投诉数为4.9，未达目标4.0；投诉34，作业6,977，不能排除偶然。"
+    )
+
+
+def test_one_event_is_called_an_event():
+    one = rate(1, 200, status=Status.CRITICAL, low=4.5, target=3.0, critical=4.0)
+
+    assert sentence(EN, one, **PER_1000) == (
+        "Complaints per 1000 jobs is 5.0 (95% interval 4.5–6.8, 1 event on 200 jobs), target 3.0."
+        " The whole interval is beyond the critical threshold of 4.0."
+    )
+    assert "（95%置信区间4.5～6.8，1起事件，作业200）" in sentence(ZH, one, **PER_1000)
+
+
+def test_a_summed_exposure_is_left_out():
+    lines = rate(286, 3462633, value=4.9, status=Status.NO_TARGET)
+
+    assert sentence(EN, lines, **PER_1000, denominator=EXPOSURE) == (
+        "Complaints per 1000 jobs is 4.9 (95% interval 3.4–6.8, 286 complaints); no target was set."
+    )
+
+
+def test_summed_amounts_have_no_n_but_may_hang_on_few_events():
+    keys = {**PER_1000, "numerator": SUMMED, "denominator": EXPOSURE}
+    minutes = rate(9.5e6, 3815884, value=4.9)
+
+    assert sentence(EN, minutes, **keys) == (
+        "Complaints per 1000 jobs is 4.9, beyond its target of 4.0;"
+        " a few large events weigh heavily, chance is not excluded."
+    )
+    assert sentence(ZH, minutes, **keys) == (
+        "每千单投诉数为4.9，未达目标4.0；少数大事件影响很大，不能排除偶然。"
+    )
+    nothing = rate(0, 3815884, low=0.0, high=0.0, status=Status.NO_TARGET)
+    assert "(no interval)" in sentence(EN, nothing, **keys)
+
+
+@pytest.mark.parametrize(
+    ("more", "english", "chinese"),
+    [
+        pytest.param({}, "120 jobs, at least 500 are", "：作业120，至少需要500", id="counted"),
+        pytest.param(
+            {"denominator": EXPOSURE},
+            "120 units of exposure, at least 500 are",
+            "：归一化单元120，至少需要500",
+            id="summed",
+        ),
+    ],
+)
+def test_a_rate_is_judged_from_so_much_exposure(more, english, chinese):
+    few = rate(3, 120, status=Status.INSUFFICIENT)
+
+    assert english in sentence(EN, few, **PER_1000, min_sample=500, **more)
+    assert chinese in sentence(ZH, few, **PER_1000, min_sample=500, **more)
+
+
+def rates_snapshot():
+    facts = {"numerator": 34.0, "denominator": 6977.0, "sample_size": 6977}
+    summed = {"numerator": 9.5e6, "denominator": 3815884.0, "sample_size": 3815884}
+    levels = {"target": 4.0, "warning": 8.0, "critical": 9.0}
+    keys = {**PER_1000, "family": "complaints"}
+    kpis = [
+        make_kpi("complaint_rate", **keys),
+        make_kpi("downtime", **{**keys, "numerator": SUMMED, "denominator": EXPOSURE}),
+    ]
+    rows = [
+        row("complaint_rate", "month", OCTOBER, 4.87, **facts, **levels),
+        row("complaint_rate", "week", date(2026, 10, 19), 4.87, **facts, **levels),
+        row("downtime", "month", OCTOBER, 5.5, **summed, **levels),
+        row("downtime", "week", date(2026, 10, 19), 5.5, **summed, **levels),
+    ]
+    return make_snapshot(kpis, rows)
+
+
+def test_in_tables_the_n_of_a_rate_is_its_events():
+    board = render_board(rates_snapshot(), NOW, "en")
+    review = render_review(rates_snapshot(), OCTOBER, "en")
+
+    assert '<td class="num opt" title="on 6,977 jobs">34</td>' in board
+    assert '<td class="num opt" title="on 3,815,884 units of exposure"></td>' in board
+    assert '<td class="num soft" title="on 6,977 jobs">34</td>' in review
+    assert "n: the cases; of a rate, its events" in board
+    assert "n: the cases; of a rate, its events" in review
+    assert '<th scope="col" class="num">Events / jobs</th>' in review
+    assert '<td class="num">34 / 6,977</td>' in review
+    assert '<th scope="col" class="num">Units of exposure</th>' in review
+    assert '<td class="num">3,815,884</td>' in review
+
+
+def test_the_bars_under_a_rate_say_what_they_count():
+    html = render_review(rates_snapshot(), OCTOBER, "en")
+
+    assert ">complaints per week</text>" in html
+    assert "Bars: complaints, on which the rate rests." in html
+    assert ">exposure per week</text>" in html
+    assert "Bars: exposure, not cases." in html
+    assert ">每周投诉</text>" in render_review(rates_snapshot(), OCTOBER, "zh")
 
 
 def test_every_text_has_both_languages_and_the_same_values_in_them():
@@ -396,23 +532,259 @@ def test_an_old_snapshot_is_not_called_todays():
 
 
 def test_the_board_links_to_the_review_the_series_and_grafana():
-    html = render_board(on_time(), NOW, "en")
+    names = ["2026-09.html", "2026-10.html", "2026-10.zh.html"]
+    html = render_board(on_time(), NOW, "en", names)
 
-    assert 'href="/reviews/2026-10.html"' in html
-    assert 'href="/reviews/2026-10.zh.html"' in render_board(on_time(), NOW, "zh")
+    assert '<a href="/reviews/2026-10.html">October review</a>' in html
+    assert 'href="/reviews/2026-10.html#kpi-on_time_rate">in the review</a>' in html
+    chinese = render_board(on_time(), NOW, "zh", names)
+    assert 'href="/reviews/2026-10.zh.html">10月评审' in chinese.replace(JOINER, "")
     assert 'href="/metrics"' in html
     assert 'href="http://localhost:3000"' in html
+
+
+def test_without_a_review_there_is_no_link_to_one():
+    html = render_board(on_time(), NOW, "en", ["2026-13.html", "notes.html"])
+
+    assert "/reviews/" not in html
+    assert 'href="#on_time_rate">in the table</a>' in html
+
+
+def test_the_newest_review_is_linked_whatever_its_language():
+    html = render_board(on_time(), NOW, "en", ["2025-12.zh.html", "2025-11.html"])
+
+    assert '<a href="/reviews/2025-12.zh.html">December\xa02025 review</a>' in html
+
+
+def test_every_row_of_the_table_can_be_linked_to():
+    kpis = [make_kpi("all"), make_kpi()]
+    page = Page(render_board(make_snapshot(kpis, on_time_rows()), NOW, "en"))
+
+    assert [values["id"] for tag, values in page.tags if tag == "tr" and "id" in values] == [
+        "all",
+        "on_time_rate",
+    ]
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_served_board_links_to_reviews_written_while_it_runs(tmp_path, monkeypatch):
+    pages = []
+
+    class Server:
+        def __init__(self, state, reviews, board, host, port) -> None:
+            self.reviews, self.board = reviews, board
+
+        def serve_forever(self) -> None:
+            pages.append(self.board(on_time()))
+            self.reviews.mkdir(parents=True)
+            (self.reviews / "2026-10.html").touch()
+            pages.append(self.board(on_time()))
+
+        def server_close(self) -> None:
+            pass
+
+    monkeypatch.setattr("sqm.serve.make_server", Server)
+    (tmp_path / "sqm.yaml").write_text(SETTINGS, encoding="utf-8")
+    result = CliRunner().invoke(cli, ["--project", str(tmp_path), "serve"])
+
+    assert result.exit_code == 0, result.output
+    assert "/reviews/2026-10.html" not in pages[0]
+    assert "/reviews/2026-10.html" in pages[1]
+
+
+# ---- segments of the grouping that alerts
+
+
+def segmented(total: str = "watch", more: tuple[tuple[str, float, str], ...] = ()):
+    """On-time completion that alerts by region; Coast is critical since October."""
+    kpi = make_kpi(alert={"window": "month", "by": ["region"]})
+    rows = on_time_rows()
+    for line in rows:
+        if line["window"] == "month" and line["period_start"] == OCTOBER and not line["by"]:
+            line["status"] = total
+        if line["segment"] == "Coast":
+            line |= {"status": "critical", "sample_size": 958}
+    coast = {"by": "region", "segment": "Coast"}
+    rows.append(row("on_time_rate", "month", date(2026, 9, 1), 0.95, **coast))
+    for name, value, status in more:
+        where = {"by": "region", "segment": name}
+        rows.append(row("on_time_rate", "month", OCTOBER, value, status=status, **where))
+    return make_snapshot([kpi], rows)
+
+
+def board_of(snapshot, language: str = "en") -> str:
+    return plain(Page(render_board(snapshot, NOW, language)).text)
+
+
+def review_of(snapshot, language: str = "en") -> str:
+    return plain(Page(render_review(snapshot, OCTOBER, language)).text)
+
+
+def test_the_board_lists_a_segment_off_target_though_the_whole_is_not():
+    text = board_of(segmented())
+
+    assert "On-time completion, Coast: 74.0%, target ≥ 95.0%" in text
+    assert (
+        "95% interval 72.0–76.0%, n 958. The whole interval is beyond the critical threshold"
+        " of 93.0%." in text
+    )
+    assert "Critical since October 2026" in text
+    assert "owner: field-delivery" in text
+    assert "1 Watch 1 segment critical" in text
+    assert "On-time completionCoast critical" in text
+    assert "On-time completion: 92.3%" not in text
+
+
+def test_the_board_lists_a_segment_in_chinese():
+    text = board_of(segmented(), "zh")
+
+    assert "按时完成率（Coast）：74.0%，目标≥ 95.0%" in text
+    assert "95%置信区间72.0%～76.0%，样本量958。整个区间越过严重阈值93.0%。" in text
+    assert "自2026年10月起严重" in text
+    assert "1 关注 1 个分段严重" in text
+    assert "按时完成率Coast：严重" in text
+
+
+def test_a_whole_off_target_is_listed_once_and_names_its_segments():
+    snapshot = segmented("critical", (("Lakes", 0.935, "warning"),))
+
+    html = render_board(snapshot, NOW, "en")
+
+    assert re.findall(r"<h3>(.*?):", html) == ["On-time completion"]
+    assert (
+        "By region, off target with evidence: Coast 74.0% (critical) and Lakes 93.5% (warning)."
+        in board_of(snapshot)
+    )
+    assert "按区域，有证据未达标：Coast 74.0%（严重）和Lakes 93.5%（警告）。" in board_of(
+        snapshot, "zh"
+    )
+    assert "2 segments" not in board_of(snapshot)
+    assert "1 segment critical 1 segment warning" in board_of(snapshot)
+    assert "Coast criticalLakes warning" in board_of(snapshot)
+
+
+def test_a_critical_segment_comes_before_a_whole_that_is_only_warned_of():
+    late = make_kpi("late_rate", title={"en": "Late"})
+    snapshot = segmented()
+    rows = [
+        *snapshot.values.to_dicts(),
+        row("late_rate", "month", OCTOBER, 0.935, status="warning"),
+    ]
+    html = render_board(make_snapshot([late, *snapshot.manifest.kpis], rows), NOW, "en")
+
+    assert re.findall(r"<h3>(.*?):", html) == ["On-time completion, Coast", "Late"]
+
+
+def test_of_many_segments_three_are_listed_and_the_rest_is_named():
+    more = [("Hills", 0.91, "critical"), ("Lakes", 0.92, "critical"), ("Metro 2", 0.93, "warning")]
+    snapshot = segmented("ok", tuple(more))
+    html = render_board(snapshot, NOW, "en")
+
+    assert re.findall(r"<h3>(.*?):", html) == [
+        "On-time completion, Coast",
+        "On-time completion, Hills",
+        "On-time completion, Lakes",
+    ]
+    assert "Also off target with evidence: Metro 2 93.0% (warning)." in plain(Page(html).text)
+
+
+def test_since_when_a_segment_is_off_target_in_rolling_days():
+    kpi = make_kpi(windows=["rolling_28d"], alert={"window": "rolling_28d", "by": ["region"]})
+    coast = {"by": "region", "segment": "Coast"}
+    rows = []
+    for n, status in enumerate(["warning", "critical", "critical"], start=29):
+        start = date(2026, 10, 1) + timedelta(days=n - 29)
+        ends = {"period_end": start + timedelta(days=28)}
+        rows.append(row("on_time_rate", "rolling_28d", start, 0.96, **ends))
+        rows.append(row("on_time_rate", "rolling_28d", start, 0.9, **ends, **coast, status=status))
+    text = board_of(make_snapshot([kpi], rows))
+
+    assert "On-time completion, Coast: 90.0%, target ≥ 95.0%" in text
+    assert "Critical since 30 Oct 2026" in text
+
+
+def test_a_kpi_of_rolling_windows_alone_is_drawn():
+    ends = {"period_end": date(2026, 11, 1)}
+    rows = [row("on_time_rate", "rolling_28d", date(2026, 10, 4), 0.96, **ends)]
+    snapshot = make_snapshot([make_kpi(windows=["rolling_28d"])], rows)
+
+    assert "Rolling values." in review_of(snapshot)
+    assert "滚动数值。" in review_of(snapshot, "zh")
+    assert "1 periods, 96.0% to 96.0%" in plain(render_board(snapshot, NOW, "en"))
+
+
+def test_a_grouping_that_does_not_alert_is_not_listed():
+    snapshot = segmented()
+    quiet = make_snapshot([make_kpi(alert={"window": "month"})], snapshot.values.to_dicts())
+
+    assert "Nothing is beyond a threshold with evidence" in board_of(quiet)
+    assert "Coast critical" not in board_of(quiet)
+
+
+def test_combined_dimensions_are_shown_apart():
+    kpi = make_kpi(
+        dimensions=[["region", "product"]],
+        alert={"window": "month", "by": ["region", "product"]},
+    )
+    where = {"by": "region,product", "segment": "Coast\x1ffibre", "status": "critical"}
+    rows = [*on_time_rows(), row("on_time_rate", "month", OCTOBER, 0.74, **where)]
+    text = board_of(make_snapshot([kpi], rows))
+
+    assert (
+        "By region and product, off target with evidence: Coast · fibre 74.0% (critical)." in text
+    )
+
+
+def test_the_review_finds_a_segment_off_target():
+    text = review_of(segmented("ok"))
+
+    assert (
+        "On-time completion, Coast: 74.0% (95% interval 72.0–76.0%, n 958), target 95.0%."
+        " The whole interval is beyond the critical threshold of 93.0%. Sep: 95.0% (−21.0 pp)."
+        " Critical since October 2026. Owner: field-delivery." in text
+    )
+    assert (
+        "Of 1 KPIs, 1 on target, 0 off target with evidence. Segments off target with evidence: 1."
+        in text
+    )
+    assert "is on target: 92.3% (target 95.0%). By region, off target with evidence: Coast" in text
+    assert "No KPI needs attention" not in text
+
+
+def test_the_review_finds_a_segment_in_chinese():
+    text = review_of(segmented("ok"), "zh")
+
+    assert (
+        "按时完成率（Coast）：74.0%（95%置信区间72.0%～76.0%，样本量958），目标95.0%。"
+        "整个区间越过严重阈值93.0%。9月：95.0%（−21.0个百分点）。自2026年10月起严重；负责方：field-delivery。"
+        in text
+    )
+    assert "另有1个分段有充分证据表明未达标。" in text
+
+
+def test_the_review_names_the_segments_of_a_whole_off_target():
+    text = review_of(segmented("critical"))
+
+    assert (
+        "The whole interval is beyond the critical threshold of 93.0%. By region, off target with"
+        " evidence: Coast 74.0% (critical). Sep: 96.1% (−3.8 pp). Critical since October 2026."
+        " Owner: field-delivery." in text
+    )
+    assert "On-time completion, Coast" not in text
 
 
 # ---- readings, segments
 
 
-def test_the_latest_complete_period_ends_by_today():
-    weeks = Readings(on_time().values).totals("on_time_rate", "week")
-    latest = latest_complete(weeks, date(2026, 11, 1))
+def test_the_board_shows_the_latest_complete_week():
+    # on 1 November the week of 26 October is not over
+    snapshot = make_snapshot(
+        [make_kpi(windows=["week"])], on_time_rows(), as_of=AS_OF - timedelta(days=1)
+    )
+    text = plain(Page(render_board(snapshot, NOW, "en")).text)
 
-    assert latest is not None
-    assert latest.period_start == date(2026, 10, 19)
+    assert "91.5%90.5–92.5%" in text
+    assert "25 Oct 2026week" in text
 
 
 def test_how_long_a_kpi_has_been_off_target():
@@ -520,6 +892,10 @@ def test_a_provisional_period_is_hatched_and_hollow():
     assert svg.count('fill="url(#hatch-on_time_rate)"') == 1
     assert len(points(svg, "g-open")) == 1
     assert "provisional" in svg
+
+
+def test_the_last_value_does_not_read_like_part_of_the_date():
+    assert ">week of 10\xa0Aug: 96.0%</text>" in chart([week(0, 0.95), week(1, 0.96)])
 
 
 def test_the_target_steps_where_it_changed():

@@ -20,6 +20,10 @@ from sqm.windows import add_months, parse_month, parse_window
         pytest.param("year", "2026-05-31", "2026-01-01", "2027-01-01", id="a year"),
         pytest.param("rolling_28d", "2026-11-22", "2026-10-26", "2026-11-23", id="28 days"),
         pytest.param("rolling_12m", "2026-10-31", "2025-11-01", "2026-11-01", id="12 months"),
+        pytest.param("month_to_date", "2026-11-22", "2026-11-01", "2026-11-23", id="month to date"),
+        pytest.param("month_to_date", "2026-11-30", "2026-11-01", "2026-12-01", id="a full month"),
+        pytest.param("week_to_date", "2026-11-25", "2026-11-23", "2026-11-26", id="week to date"),
+        pytest.param("year_to_date", "2026-02-01", "2026-01-01", "2026-02-02", id="year to date"),
         pytest.param("rolling_1m", "2026-03-30", "2026-02-28", "2026-03-31", id="month end"),
     ],
 )
@@ -49,7 +53,7 @@ def test_the_latest_complete_period_ends_by_today(name: str, today: str, start: 
 
 
 @pytest.mark.parametrize(
-    "name", ["", "fortnight", "rolling_0d", "rolling_28", "rolling_28w", "Day"]
+    "name", ["", "fortnight", "rolling_0d", "rolling_28", "rolling_28w", "Day", "day_to_date"]
 )
 def test_other_names_are_no_windows(name: str):
     with pytest.raises(ValueError, match=f"unknown window '{name}'"):

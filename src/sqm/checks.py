@@ -94,6 +94,9 @@ def _record_faults(kpi: BaseKpi, document: Document, record_type: RecordType) ->
         yield from _gap_faults(kpi, document, record_type)
         keys.remove("of")
     names = (*record_type.column_names, *related)
+    exclusions: dict[str, str] = getattr(kpi, "exclusions", {})
+    for reason, excluding in exclusions.items():
+        yield from _expression_faults(("exclusions", reason), excluding, document, names)
     for key in keys:
         text = getattr(kpi, key, None)
         if isinstance(text, str):
@@ -221,6 +224,9 @@ def _typed_expressions(kpi: BaseKpi) -> Iterator[tuple[Place, str, str, tuple[st
         text = getattr(kpi, key, None)
         if isinstance(text, str):
             yield (key,), text, records, condition
+    exclusions: dict[str, str] = getattr(kpi, "exclusions", {})
+    for reason, excluding in exclusions.items():
+        yield ("exclusions", reason), excluding, records, condition
     of = getattr(kpi, "of", None)
     if isinstance(of, str):
         yield ("of",), of, records, amount

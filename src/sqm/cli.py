@@ -54,10 +54,13 @@ def init(folder: Path) -> None:
 def check(root: Path) -> None:
     """Check every definition file, name every mistake."""
     from sqm.definitions import counted
+    from sqm.project import SETTINGS_FILE
 
     try:
         project = _load(root)
     except DefinitionError as error:
+        if not (root / SETTINGS_FILE).is_file():
+            raise  # nothing to check: not a finding
         for fault in error.faults:
             click.echo(str(fault))
         click.echo(counted(len(error.faults), "mistake"), err=True)
@@ -114,6 +117,25 @@ def values(
 
 
 @cli.command()
+@click.option("--kpi", "names", multiple=True, help="Only this KPI; may be given again.")
+@click.pass_obj
+def plan(root: Path, names: tuple[str, ...]) -> None:
+    """Print the SQL that computes the KPIs."""
+    from sqm.definitions import nearest
+    from sqm.plan import describe_plan, make_plan
+
+    project = _load(root)
+    for name in names:
+        if name not in {kpi.name for kpi in project.kpis}:
+            remedy = nearest(name, (kpi.name for kpi in project.kpis))
+            raise SqmError(f"no KPI '{name}' is defined; {remedy}")
+    chosen = project.with_kpis(names) if names else project
+    zone = project.settings.timezone
+    made = make_plan(chosen.kpis, project.record_types, zone, _now().date())
+    click.echo(describe_plan(made))
+
+
+@cli.command()
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; fail if stale.")
 @click.pass_obj
 def render(root: Path, only_check: bool) -> None:
@@ -166,11 +188,15 @@ def serve(root: Path, host: str, port: int) -> None:
     from sqm.review import render_board
     from sqm.serve import make_server
 
-    def board(snapshot: Snapshot) -> str:
-        return render_board(snapshot, _now(), snapshot.manifest.language)
-
     state = _state(root)
-    server = make_server(state, state / "reviews", board, host, port)
+    reviews = state / "reviews"
+
+    def board(snapshot: Snapshot) -> str:
+        # listed each time: a review may be written while this runs
+        names = sorted(path.name for path in reviews.glob("*.html"))
+        return render_board(snapshot, _now(), snapshot.manifest.language, names)
+
+    server = make_server(state, reviews, board, host, port)
     click.echo(f"status board  http://{host}:{port}/\nmetrics       http://{host}:{port}/metrics")
     try:
         server.serve_forever()

@@ -1,4 +1,4 @@
-"""Compute KPI values: run the plan in DuckDB, judge its rows in Polars."""
+"""Compute KPI values: run the plan in DuckDB, judge and chart its rows in Polars."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from zoneinfo import ZoneInfo
 import duckdb
 import polars as pl
 
-from sqm.judge import judge_values
+from sqm.chart import chart_values
+from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi
-from sqm.plan import make_plan
+from sqm.plan import Plan, make_plan
 from sqm.records import RecordType
 
 
@@ -27,8 +28,8 @@ def compute_values(
     Columns as in snapshot.COLUMNS.
     """
     kpis = tuple(kpis)
-    plan = make_plan(kpis, record_types, zone)
     today = local_date(as_of, zone)
+    plan = make_plan(kpis, record_types, zone, today)
     parameters = {
         "as_of": as_of.astimezone(UTC).replace(tzinfo=None),
         "today": today,
@@ -38,10 +39,23 @@ def compute_values(
         # DuckDB refuses parameters that a statement does not name
         named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
         connection.execute(step.sql, named)
-    sums = [_fetch(connection, step.sql) for step in plan.results]
+    judged = judge_values(((kpi, _sums(connection, plan, kpi)) for kpi in kpis), today)
     for step in plan.steps:
         connection.execute(f"drop table if exists {step.table}")
-    return judge_values(pl.concat(sums), kpis, today) if sums else judge_values(_none(), (), today)
+    return chart_values(judged, kpis, today)
+
+
+def _sums(connection: duckdb.DuckDBPyConnection, plan: Plan, kpi: Kpi) -> Sums:
+    """The sums of a KPI, with those before exclusions where it has any."""
+    rows = _fetch(connection, plan.results[kpi.name].sql)
+    if kpi.name not in plan.unadjusted:
+        return Sums(rows)
+    removed = plan.removed[kpi.name].items()
+    return Sums(
+        rows,
+        _fetch(connection, plan.unadjusted[kpi.name].sql),
+        {reason: _fetch(connection, step.sql) for reason, step in removed},
+    )
 
 
 def local_date(moment: datetime, zone: str) -> date:
@@ -51,7 +65,3 @@ def local_date(moment: datetime, zone: str) -> date:
 
 def _fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
     return pl.DataFrame(connection.sql(sql).to_arrow_table())
-
-
-def _none() -> pl.DataFrame:
-    return pl.DataFrame(schema={"kpi": pl.String})

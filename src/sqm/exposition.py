@@ -17,11 +17,16 @@ from prometheus_client.registry import Collector
 from sqm import __version__
 from sqm.kpi import BaseKpi, Status
 from sqm.series import (
+    CENTER,
     EMPTY_SEGMENT,
+    LIMIT_HIGH,
+    LIMIT_LOW,
+    SIGNAL,
     STATUS_NUMBERS,
     UNIT_WORDS,
     companion,
     dimensions_of,
+    has_chart,
     label_of,
 )
 from sqm.snapshot import SEPARATOR, Manifest, Snapshot
@@ -34,6 +39,11 @@ _COMPANIONS = (
     ("target", "target", "target"),
     ("warning", "warning", "warning threshold"),
     ("critical", "critical", "critical threshold"),
+)
+_OF_CHART = (
+    (CENTER, "center", "centre line of the control chart"),
+    (LIMIT_LOW, "limit_low", "lower control limit, 3 sigma"),
+    (LIMIT_HIGH, "limit_high", "upper control limit, 3 sigma"),
 )
 
 
@@ -115,9 +125,15 @@ def _kpi_metrics(
         f"{title} ({UNIT_WORDS[kpi.unit]})",
         [_number(row["value"]) for row in rows],
     )
-    for suffix, column, words in _COMPANIONS:
+    for suffix, column, words in _COMPANIONS + (_OF_CHART if has_chart(kpi) else ()):
         yield gauge(
             companion(kpi, suffix), f"{title}: {words}", [_number(row[column]) for row in rows]
+        )
+    if has_chart(kpi):
+        yield gauge(
+            companion(kpi, SIGNAL),
+            f"{title}: 1 when the period completes a run rule of the control chart, 0 when not",
+            [float(bool(row["signal"])) if row["chart"] else None for row in rows],
         )
     yield gauge(
         companion(kpi, "period_end_timestamp_seconds"),

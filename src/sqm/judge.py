@@ -1,11 +1,12 @@
 """Judge KPI rows: value, interval, target then in force, status, finality.
 
-In: the sums that the plan gives. Out: the columns of snapshot.COLUMNS.
+In: the sums that the plan gives. Out: the columns of snapshot.VALUE_COLUMNS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import numpy as np
@@ -29,26 +30,33 @@ from sqm.kpi import (
     Unit,
 )
 from sqm.kpi import Status as S
-from sqm.snapshot import COLUMNS
+from sqm.snapshot import VALUE_COLUMNS
 from sqm.statistics import Column
 
 NET_SCORE_SCALE = 100.0
+PERIOD = ["window", "period_start", "period_end", "by", "segment"]
 
 
-def judge_values(sums: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> pl.DataFrame:
-    """One judged row per row of `sums`, in a fixed order.
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What the plan gives for one KPI: a row per window, period and segment."""
+
+    rows: pl.DataFrame
+    unadjusted: pl.DataFrame | None = None  # the rows as if nothing were excluded
+    removed: Mapping[str, pl.DataFrame] = field(default_factory=dict)  # counts by reason
+
+
+def judge_values(sums: Iterable[tuple[BaseKpi, Sums]], today: date) -> pl.DataFrame:
+    """One judged row per row of the sums of each KPI, in the order given.
 
     `today` is the local date of the computation: a period is over when it ends on or before it.
     """
-    parts = sums.partition_by("kpi", as_dict=True)
-    judged = [_judge(parts[kpi.name,], kpi, today) for kpi in kpis if (kpi.name,) in parts]
-    if not judged:
-        return pl.DataFrame(schema=_schema())
-    order = ["kpi", "window", "by", "segment", "period_start", "period_end"]
-    return pl.concat(judged).sort(order).select(list(COLUMNS))
+    judged = [_judge(each, kpi, today).select(list(VALUE_COLUMNS)) for kpi, each in sums]
+    return pl.concat(judged) if judged else pl.DataFrame(schema=_schema())
 
 
-def _judge(rows: pl.DataFrame, kpi: BaseKpi, today: date) -> pl.DataFrame:
+def _judge(sums: Sums, kpi: BaseKpi, today: date) -> pl.DataFrame:
+    rows = _with_exclusions(sums, kpi)
     value, low, high = _estimate(rows, kpi)
     rows = rows.with_columns(
         pl.Series("value", value).fill_nan(None),
@@ -65,6 +73,27 @@ def _judge(rows: pl.DataFrame, kpi: BaseKpi, today: date) -> pl.DataFrame:
         .otherwise(pl.lit("no records to divide by")),
     )
     return _with_status(_with_targets(rows, kpi), kpi)
+
+
+def _with_exclusions(sums: Sums, kpi: BaseKpi) -> pl.DataFrame:
+    """Add the unadjusted value, the records removed, and how many by each reason."""
+    none = pl.lit(None, dtype=pl.Float64)
+    if sums.unadjusted is None:
+        return sums.rows.with_columns(
+            unadjusted=none, excluded=pl.lit(0, dtype=pl.Int64), exclusions=pl.lit("")
+        )
+    before = sums.unadjusted
+    value = pl.Series("unadjusted", _estimate(before, kpi)[0]).fill_nan(None)
+    # a segment whose records are all excluded has no row of its own, but must not vanish
+    rows = before.select(PERIOD).with_columns(value).join(sums.rows, on=PERIOD, how="left")
+    rows = rows.with_columns(kpi=pl.lit(kpi.name), sample_size=pl.col("sample_size").fill_null(0))
+    for reason, counts in sums.removed.items():
+        each = counts.select(*PERIOD, pl.col("sample_size").alias(f"removed {reason}"))
+        rows = rows.join(each, on=PERIOD, how="left")
+    removed = [pl.col(f"removed {reason}").fill_null(0).alias(reason) for reason in sums.removed]
+    return rows.with_columns(
+        excluded=pl.sum_horizontal(removed), exclusions=pl.struct(removed).struct.json_encode()
+    )
 
 
 def _estimate(rows: pl.DataFrame, kpi: BaseKpi) -> tuple[Column, Column, Column]:
@@ -133,20 +162,15 @@ def _less_estimate(
 
 def _with_targets(rows: pl.DataFrame, kpi: BaseKpi) -> pl.DataFrame:
     """Add the target and thresholds that were in force on the last day of each period."""
-    targets = pl.DataFrame(
-        {
-            "since": [t.since for t in kpi.targets],
-            "target": [t.target for t in kpi.targets],
-            "warning": [t.warning for t in kpi.targets],
-            "critical": [t.critical for t in kpi.targets],
-        },
-        schema={"since": pl.Date} | dict.fromkeys(("target", "warning", "critical"), pl.Float64),
-    )
-    return (
-        rows.with_columns(last_day=pl.col("period_end") - pl.duration(days=1))
-        .sort("last_day")
-        .join_asof(targets, left_on="last_day", right_on="since", strategy="backward")
-    )
+    since = np.array([target.since for target in kpi.targets], dtype="datetime64[D]")
+    last_days = rows["period_end"].to_numpy() - np.timedelta64(1, "D")
+    valid = np.searchsorted(since, last_days, side="right")  # 0: before the first target
+
+    def figures(name: str) -> pl.Series:
+        each = [None, *(getattr(target, name) for target in kpi.targets)]
+        return pl.Series(name, each, dtype=pl.Float64).gather(valid)
+
+    return rows.with_columns(figures("target"), figures("warning"), figures("critical"))
 
 
 def _with_status(rows: pl.DataFrame, kpi: BaseKpi) -> pl.DataFrame:
@@ -187,4 +211,4 @@ def _schema() -> dict[str, pl.DataType]:
         "BIGINT": pl.Int64(),
         "BOOLEAN": pl.Boolean(),
     }
-    return {name: types[sql_type] for name, sql_type in COLUMNS.items()}
+    return {name: types[sql_type] for name, sql_type in VALUE_COLUMNS.items()}

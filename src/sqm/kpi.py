@@ -76,6 +76,29 @@ WORST_FIRST = (
 )
 
 
+class Rule(StrEnum):
+    """A run rule: a pattern on a control chart that chance seldom makes."""
+
+    WE1 = "we1"  # Western Electric: a point beyond 3 sigma
+    WE2 = "we2"  # two of three beyond 2 sigma, on one side
+    WE3 = "we3"  # four of five beyond 1 sigma, on one side
+    WE4 = "we4"  # eight in a row on one side
+    N1 = "n1"  # Nelson: a point beyond 3 sigma
+    N2 = "n2"  # nine in a row on one side
+    N3 = "n3"  # six in a row rising or falling
+    N4 = "n4"  # fourteen alternating
+    N5 = "n5"  # two of three beyond 2 sigma, on one side
+    N6 = "n6"  # four of five beyond 1 sigma, on one side
+    N7 = "n7"  # fifteen in a row within 1 sigma
+    N8 = "n8"  # eight in a row beyond 1 sigma, on both sides
+
+
+RULE_SETS = {
+    "western_electric": [rule for rule in Rule if rule.startswith("we")],
+    "nelson": [rule for rule in Rule if rule.startswith("n")],
+}
+
+
 class Text(Definition):
     """A text in the languages of the people who read it; English is always there."""
 
@@ -102,6 +125,60 @@ class Alert(Definition):
     by: tuple[str, ...] = ()  # also judge each segment of this dimension (or these, combined)
     hold_for: str = Field(alias="for", default="1h", pattern=r"^\d+[smhd]$")
     severity: Literal["page", "ticket"] = "page"
+
+
+class Phase(Definition):
+    """From this day on the control limits start anew."""
+
+    since: date = Field(alias="from")
+    reason: Text
+
+
+class Baseline(Definition):
+    """The periods that control limits are frozen from; they hold from its first day onwards."""
+
+    since: date = Field(alias="from")
+    until: date  # exclusive
+    reason: Text
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.until <= self.since:
+            raise ValueError("'until' must be after 'from'; it is the first day outside")
+        return self
+
+
+ChartKind = Literal["auto", "p", "laney_p", "u", "laney_u", "xmr", "none"]
+
+
+class Chart(Definition):
+    """Which control chart the KPI has; docs/decisions/0008 has the conventions."""
+
+    kind: ChartKind = "auto"
+    window: str | None = None  # None: week, else month
+    rules: tuple[Rule, ...] = (Rule.WE1, Rule.WE4)
+    phases: tuple[Phase, ...] = ()
+    baseline: Baseline | None = None
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _named_set(cls, rules: object) -> object:
+        if not isinstance(rules, str):
+            return rules
+        if rules not in RULE_SETS:
+            known = ", ".join(RULE_SETS)
+            raise ValueError(f"no set of rules is called '{rules}'; {known}, or a list of rules")
+        return RULE_SETS[rules]
+
+    @model_validator(mode="after")
+    def _phases_in_order(self) -> Self:
+        dates = [phase.since for phase in self.phases]
+        if dates != sorted(set(dates)):
+            raise ValueError("phases must be in order of 'from', one per date")
+        frozen = self.baseline
+        if frozen and any(frozen.since < day < frozen.until for day in dates):
+            raise ValueError("a phase begins inside the baseline; end the baseline before it")
+        return self
 
 
 class Count(Definition):
@@ -156,6 +233,7 @@ class BaseKpi(Definition):
     min_sample: int = Field(default=1, ge=1)
     matures_after_days: int = Field(default=0, ge=0, le=3660)
     alert: Alert | None = None
+    chart: Chart = Chart()
     family: str = ""  # the sub-folder of metrics/ it was read from
 
     @field_validator("windows")
@@ -173,6 +251,15 @@ class BaseKpi(Definition):
             raise ValueError("an alert needs 'targets' with a critical or warning threshold")
         if self.alert is not None and self.alert.by and self.alert.by not in self.groupings:
             raise ValueError(f"alert.by {list(self.alert.by)} is not one of the KPI's dimensions")
+        if self.chart.kind not in self.chart_kinds:
+            kinds = ", ".join(self.chart_kinds)
+            raise ValueError(f"chart.kind '{self.chart.kind}' does not fit this KPI; {kinds}")
+        if self.chart.window is not None and (
+            self.chart.window not in self.windows or parse_window(self.chart.window).is_rolling
+        ):
+            raise ValueError(
+                f"chart.window '{self.chart.window}' is not one of the KPI's calendar windows"
+            )
         dates = [target.since for target in self.targets]
         if dates != sorted(set(dates)):
             raise ValueError("targets must be in order of 'from', one per date")
@@ -204,6 +291,20 @@ class BaseKpi(Definition):
             return self.alert.window
         return "rolling_28d" if "rolling_28d" in self.windows else self.windows[-1]
 
+    @property
+    def chart_kinds(self) -> tuple[ChartKind, ...]:
+        """The control charts that fit the KPI."""
+        return ("auto", "xmr", "none")
+
+    @property
+    def chart_window(self) -> str | None:
+        """The window of the control chart; None when the KPI has none."""
+        if self.chart.kind == "none":
+            return None
+        if self.chart.window is not None:
+            return self.chart.window
+        return next((name for name in ("week", "month") if name in self.windows), None)
+
     def parsed_windows(self) -> tuple[Window, ...]:
         return tuple(parse_window(name) for name in self.windows)
 
@@ -214,10 +315,45 @@ class BaseKpi(Definition):
 
 
 class _OverOneType(BaseKpi):
+    """A KPI over the records of one type.
+
+    `exclusions` name reasons why a record does not count. The value is adjusted for them; the
+    unadjusted value and the number of records removed by each reason are published beside it.
+    """
+
     records: Name
     at: Name
     where: Expression | None = None
     related: dict[Name, Related] = Field(default_factory=dict)
+    exclusions: dict[Name, Expression] = Field(default_factory=dict)
+
+    def adjusted(self) -> Self:
+        """The same KPI with its exclusions written into `where`."""
+        kept = [f"not coalesce({condition}, false)" for condition in self.exclusions.values()]
+        return self._over(*kept)
+
+    def unadjusted(self) -> Self:
+        """The same KPI as if nothing were excluded."""
+        return self._over()
+
+    def removed_by(self) -> dict[str, CountKpi]:
+        """For each reason, the count of records that it removes and no reason before it did."""
+        counts: dict[str, CountKpi] = {}
+        before: list[str] = []
+        for reason, condition in self.exclusions.items():
+            where = self._joined(condition, *before)
+            keys: dict[str, object] = {"kind": "count", "where": where, "exclusions": {}}
+            shared = self.model_dump(include={*CountKpi.model_fields}, by_alias=True)
+            counts[reason] = CountKpi.model_validate(shared | keys)
+            before.append(f"not coalesce({condition}, false)")
+        return counts
+
+    def _over(self, *conditions: str) -> Self:
+        return self.model_copy(update={"where": self._joined(*conditions), "exclusions": {}})
+
+    def _joined(self, *conditions: str) -> str | None:
+        parts = [self.where, *conditions] if self.where else [*conditions]
+        return " and ".join(f"({part})" for part in parts) or None
 
 
 class Share(_OverOneType):
@@ -225,6 +361,10 @@ class Share(_OverOneType):
 
     kind: Literal["share"]
     numerator: Expression
+
+    @property
+    def chart_kinds(self) -> tuple[ChartKind, ...]:
+        return ("auto", "p", "laney_p", "xmr", "none")
 
 
 class Mean(_OverOneType):
@@ -302,6 +442,8 @@ class Stock(BaseKpi):
     since: Name = Field(alias="from")
     until: Name
     where: Expression | None = None
+    # what is open carries over, so moving ranges say too little about how it varies
+    chart: Chart = Chart(kind="none")
 
 
 class PointInTime(Stock):
@@ -355,6 +497,12 @@ class Rate(BaseKpi):
     def is_per_event(self) -> bool:
         """Whether chance lies in the denominator, as in the time between two outages."""
         return self.less is not None and self.denominator.anchor != self.numerator.anchor
+
+    @property
+    def chart_kinds(self) -> tuple[ChartKind, ...]:
+        if self.numerator.sum is not None:  # an amount is not a Poisson count
+            return ("auto", "xmr", "none")
+        return ("auto", "u", "laney_u", "xmr", "none")
 
 
 Kpi = (

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +22,11 @@ from sqm.compute import compute_values, local_date
 from sqm.definitions import counted
 from sqm.errors import SqmError
 from sqm.kpi import WORST_FIRST, Status
+from sqm.ledger import keep_values
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
 from sqm.snapshot import (
-    COLUMNS,
     Manifest,
     RuleFacts,
     latest_values,
@@ -65,7 +66,7 @@ class Published:
 def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) -> Published:
     """Bring every KPI up to date and publish them; `say` gets a line after each step."""
     run = begin_run(project, clock(), as_of)
-    try:
+    with noted(project, run, clock):
         for name in project.settings.sources:
             say(describe_pull(pull_source(project, run, name)))
         rules = validate(project, run)
@@ -74,12 +75,22 @@ def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) ->
         values = compute(project, run)
         say(f"computed {counted(len(project.kpis), 'KPI')}, {values.height:,} values")
         published = publish(project, run, values, rules, clock())
-    except SqmError as error:
-        end_run(project, run, clock(), "failed", str(error))
-        raise
-    end_run(project, run, clock(), "published")
-    say(f"published revision {published.manifest.revision}")
+    say(describe_published(published))
     return published
+
+
+@contextmanager
+def noted(project: Project, run: Run, clock: Clock) -> Iterator[None]:
+    """Note in the warehouse how a run ends: published, failed, or interrupted."""
+    try:
+        yield
+    except SqmError as error:
+        _end_run(project, run, clock(), "failed", str(error))
+        raise
+    except BaseException as error:
+        _end_run(project, run, clock(), "interrupted", repr(error))
+        raise
+    _end_run(project, run, clock(), "published", "")
 
 
 def begin_run(project: Project, now: datetime, as_of: datetime | None = None) -> Run:
@@ -161,12 +172,7 @@ def publish(
     """Keep the values in the warehouse and make them the current snapshot."""
     settings = project.settings
     with open_warehouse(project) as connection:
-        connection.register("published_values", values.to_arrow())
-        listed = ", ".join(f'cast("{name}" as {t}) as "{name}"' for name, t in COLUMNS.items())
-        connection.execute(
-            f"create or replace table sqm.kpi_values as select {listed} from published_values"
-        )
-        connection.unregister("published_values")
+        restated = keep_values(connection, values, run.run_id, _naive(now))
         sources = source_facts(connection, project, _naive(run.as_of))
     revision = next_revision(project.state)
     manifest = Manifest(
@@ -186,13 +192,13 @@ def publish(
         kpis=project.kpis,
         sources=sources,
         rules=rules,
+        restated=restated,
     )
     write_snapshot(project.state, manifest, values)
     return Published(run, manifest, values.height)
 
 
-def end_run(project: Project, run: Run, now: datetime, state: str, detail: str = "") -> None:
-    """Note how a run ended: published or failed."""
+def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str) -> None:
     with open_warehouse(project) as connection:
         connection.execute(
             "update sqm.runs set finished_at = ?, state = ?, detail = ? where run_id = ?",
@@ -266,6 +272,15 @@ def describe_rules(rules: tuple[RuleFacts, ...]) -> list[str]:
         for rule in broken
     ]
     return [*lines, f"validated: {counted(len(rules), 'rule')}, {len(broken)} broken"]
+
+
+def describe_published(published: Published) -> str:
+    """One line about a publication; final values that changed are never passed over in silence."""
+    line = f"published revision {published.manifest.revision}"
+    restated = published.manifest.restated
+    if restated:
+        line += f"; {counted(restated, 'final value')} restated, see sqm.restatements"
+    return line
 
 
 def _hash_key(project: Project) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from statistics import NormalDist
 
 from sqm.expressions import literal, quote, render
@@ -32,14 +33,16 @@ from sqm.kpi import (
     Rate,
     Related,
     Share,
+    Stock,
     StockShare,
     Sum,
 )
 from sqm.records import RecordType
 from sqm.snapshot import SEPARATOR
-from sqm.windows import Unit, Window
+from sqm.windows import Unit, Window, utc_offsets
 
 NOT_RECORDED = "(not recorded)"
+OFFSET_YEARS = 5
 PERIOD = "period_start, period_end, level, segment"  # level: the dimensions, joined by comma
 
 ScanOf = Callable[[str, str, BaseKpi], "Scan"]
@@ -61,6 +64,7 @@ class Scan:
     records: RecordType
     at: str
     zone: str
+    until: date
     related: dict[Related, str] = field(default_factory=dict)
     conditions: dict[str, str] = field(default_factory=dict)  # SQL -> column
     amounts: dict[str, str] = field(default_factory=dict)
@@ -108,6 +112,24 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class Scans:
+    """The scans that a set of KPIs needs; one per record type and anchor."""
+
+    record_types: Mapping[str, RecordType]
+    zone: str
+    until: date
+    made: dict[tuple[str, str], Scan] = field(default_factory=dict)
+
+    def of(self, records: str, at: str, kpi: BaseKpi) -> Scan:
+        """The scan of that record type and anchor, widened to what the KPI needs."""
+        new = Scan(self.record_types[records], at, self.zone, self.until)
+        scan = self.made.setdefault((records, at), new)
+        scan.groupings.update(dict.fromkeys(kpi.groupings))
+        scan.windows.update(dict.fromkeys(kpi.parsed_windows()))
+        return scan
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Where the numbers of one KPI come from: scans and expressions over their period rows."""
 
@@ -123,37 +145,64 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The statements to run, in order, and the query that gives all KPI rows."""
+    """The statements to run, in order, and the query for the rows of each KPI, by its name.
+
+    For a KPI with exclusions, `unadjusted` has the query for its rows without them, and `removed`
+    one for each reason.
+    """
 
     steps: tuple[Step, ...]
-    results: tuple[Step, ...]
+    results: Mapping[str, Step]
+    unadjusted: Mapping[str, Step]
+    removed: Mapping[str, Mapping[str, Step]]
 
 
-def make_plan(kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str) -> Plan:
-    """The plan for these KPIs.
+def make_plan(
+    kpis: Iterable[Kpi], record_types: Mapping[str, RecordType], zone: str, until: date
+) -> Plan:
+    """The plan for these KPIs, for a computation on the day `until` or before.
 
     Its statements take three parameters: `$as_of`, the moment of computation (UTC); `$today`,
     its local date, and `$last_day`, the last local day that has begun before it.
     """
-    scans: dict[tuple[str, str], Scan] = {}
+    scans = Scans(record_types, zone, until)
+    results, unadjusted, removed = {}, {}, {}
+    for kpi in kpis:
+        exclusions = getattr(kpi, "exclusions", None)
+        if not exclusions or isinstance(kpi, Rate | Stock):
+            results[kpi.name] = recipe_of(kpi, scans.of)
+            continue
+        results[kpi.name] = recipe_of(kpi.adjusted(), scans.of)
+        unadjusted[kpi.name] = recipe_of(kpi.unadjusted(), scans.of)
+        removed[kpi.name] = {
+            reason: recipe_of(count, scans.of) for reason, count in kpi.removed_by().items()
+        }
+    # the recipes are complete, so each scan knows all its measures now
+    return Plan(
+        tuple(step for scan in scans.made.values() for step in _scan_steps(scan)),
+        {name: _results(recipe) for name, recipe in results.items()},
+        {name: _results(recipe) for name, recipe in unadjusted.items()},
+        {
+            name: {reason: _results(recipe) for reason, recipe in recipes.items()}
+            for name, recipes in removed.items()
+        },
+    )
 
-    def scan_of(records: str, at: str, kpi: BaseKpi) -> Scan:
-        scan = scans.setdefault((records, at), Scan(record_types[records], at, zone))
-        scan.groupings.update(dict.fromkeys(kpi.groupings))
-        scan.windows.update(dict.fromkeys(kpi.parsed_windows()))
-        return scan
 
-    recipes = [_recipe(kpi, scan_of) for kpi in kpis]
-    steps = [step for scan in scans.values() for step in _scan_steps(scan)]
-    results = [
-        Step(f"{recipe.kpi.name} by {window.name}", _result(recipe, window))
-        for recipe in recipes
-        for window in recipe.kpi.parsed_windows()
-    ]
-    return Plan(tuple(steps), tuple(results))
+def describe_plan(plan: Plan) -> str:
+    """The plan as an SQL script with a comment before each statement, for people to read."""
+    steps = [*plan.steps, *plan.results.values()]
+    for name, step in plan.unadjusted.items():
+        steps += [step, *plan.removed[name].values()]
+    head = (
+        "-- $as_of: moment of computation (UTC); $today: its local date;"
+        " $last_day: last local day begun before it"
+    )
+    return "\n\n".join([head, *(f"-- {step.purpose}\n{step.sql};" for step in steps)])
 
 
-def _recipe(kpi: Kpi, scan_of: ScanOf) -> Recipe:
+def recipe_of(kpi: Kpi, scan_of: ScanOf) -> Recipe:
+    """How a KPI comes from scans; the scans are told what to count."""
     match kpi:
         case Rate():
             return _rate_recipe(kpi, scan_of) if kpi.less is None else _less_recipe(kpi, scan_of)
@@ -234,11 +283,13 @@ def _stock_recipe(kpi: PointInTime | StockShare | Clearance, scan_of: ScanOf) ->
     begun = scan_of(kpi.records, kpi.since, kpi)
     ended = scan_of(kpi.records, kpi.until, kpi)
     where = [render(kpi.where)] if kpi.where else []
+    since, until = quote(kpi.since), quote(kpi.until)
 
     def open_at_end(*conditions: str) -> tuple[str, str]:
         """How many are open when the period ends, and how many ended in it."""
-        came = begun.count(*conditions)
-        went = ended.count(*conditions, f"{quote(kpi.since)} is not null")
+        # what ended before it began was never open
+        came = begun.count(*conditions, f"coalesce({until} >= {since}, true)")
+        went = ended.count(*conditions, f"coalesce({until} >= {since}, false)")
         begun.running.add(came)
         ended.running.add(went)
         return f"{_left(f'running_{came}')} - {_right(f'running_{went}')}", _right(went)
@@ -307,7 +358,7 @@ def _scan_sql(scan: Scan) -> str:
     column = scan.records.column(scan.at)
     is_date = column is not None and column.type == "date"
     at = f"t.{quote(scan.at)}"
-    day = at if is_date else _local_day(at, scan.zone)
+    day = at if is_date else _local_day(at, scan.zone, scan.until)
     inner = [f"{day} as day"]
     inner += [
         f"coalesce(cast(t.{quote(d)} as varchar), {literal(NOT_RECORDED)}) as {quote(d)}"
@@ -323,19 +374,30 @@ def _scan_sql(scan: Scan) -> str:
     return _lines(
         f"select\n  {_comma(outer)}",
         f"from (\n  select\n    {_comma(inner, 4)}",
-        f"  from {_related_sql(scan)}",
+        f"  from {records_sql(scan)}",
         f"  where {bound}\n)",
         f"group by grouping sets ({sets})",
     )
 
 
-def _local_day(at: str, zone: str) -> str:
+def _local_day(at: str, zone: str, until: date) -> str:
+    """The local day of a UTC timestamp.
+
+    Comparing with the few changes of the offset is many times faster than the time zone library,
+    which is asked for older timestamps only.
+    """
     if zone == "UTC":
         return f"cast({at} as date)"
-    return f"cast(timezone({literal(zone)}, timezone('UTC', {at})) as date)"
+    since = date(until.year - OFFSET_YEARS, 1, 1)
+    exact = f"timezone({literal(zone)}, timezone('UTC', {at}))"
+    cases = [
+        f"when {at} >= timestamp '{moment}' then {at} + to_seconds({offset.total_seconds():.0f})"
+        for moment, offset in reversed(utc_offsets(zone, since, until))
+    ]
+    return f"cast(case {' '.join(cases)} else {exact} end as date)"
 
 
-def _related_sql(scan: Scan) -> str:
+def records_sql(scan: Scan) -> str:
     """The records, with a mark for each kind of related record."""
     table = quote(scan.records.name)
     if not scan.related:
@@ -425,7 +487,10 @@ def _calendar_sql(scan: Scan, window: Window) -> str:
 
 def _rolling_sql(scan: Scan, window: Window) -> str:
     end = "cast(day + 1 as date)"
-    start = f"cast({end} - interval {window.length} {window.unit} as date)"
+    if window.length:
+        start = f"cast({end} - interval {window.length} {window.unit} as date)"
+    else:
+        start = f"cast(date_trunc('{window.unit}', day) as date)"
     columns = [f"sum({name}) over w as {name}" for name in scan.measures.values()]
     columns += [f"flatten(list({name}) over w) as {name}" for name in scan.lists.values()]
     columns += [f"running_{name}" for name in sorted(scan.running)]
@@ -437,6 +502,14 @@ def _rolling_sql(scan: Scan, window: Window) -> str:
         f" rows between (day - {start}) preceding and current row)",
         "qualify period_end <= $today",
     )
+
+
+def _results(recipe: Recipe) -> Step:
+    """The rows of a KPI in all its windows, in a fixed order."""
+    parts = [_result(recipe, window) for window in recipe.kpi.parsed_windows()]
+    union = "\nunion all by name\n".join(parts)
+    sql = f'from (\n{union}\n)\norder by "window", "by", segment, period_start, period_end'
+    return Step(f"values of {recipe.kpi.name}", sql)
 
 
 def _result(recipe: Recipe, window: Window) -> str:

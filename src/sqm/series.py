@@ -35,6 +35,9 @@ UNIT_WORDS = {
     Unit.MONEY: "money",
 }
 
+# suffixes of the series of the control chart; those of the chart's window only
+CENTER, LIMIT_LOW, LIMIT_HIGH, SIGNAL = "center", "limit_low", "limit_high", "signal"
+
 # labels that series, rules or Prometheus itself set
 _TAKEN = {
     "window",
@@ -55,6 +58,11 @@ _TAKEN = {
 def companion(kpi: BaseKpi, suffix: str) -> str:
     """Name of a series beside that of the value: low, high, sample_size, target, warning, ..."""
     return f"sqm_{kpi.name}_{suffix}"
+
+
+def has_chart(kpi: BaseKpi) -> bool:
+    """Whether the KPI has series of a control chart."""
+    return kpi.chart_window is not None
 
 
 def has_interval(kpi: BaseKpi) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from sqm.kpi import Definition, Expression, Name
 from sqm.records import ColumnType
@@ -39,6 +39,7 @@ def _known_zone(name: str) -> str:
 
 
 Zone = Annotated[str, AfterValidator(_known_zone)]
+Verbatim = Annotated[str, StringConstraints(strip_whitespace=False)]  # a blank or a tab counts
 
 
 class DeclaredRecordType(Definition):
@@ -54,8 +55,8 @@ class Read(Definition):
     csv: str | None = None
     parquet: str | None = None
     json_: str | None = Field(default=None, alias="json")
-    null_values: tuple[str, ...] = ("",)
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    null_values: tuple[Verbatim, ...] = ("",)
+    delimiter: Verbatim = Field(default=",", min_length=1, max_length=1)
     encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
 
     @model_validator(mode="after")

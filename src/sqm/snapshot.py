@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     import polars as pl
 
 KEEP = 5  # revisions kept for readers that opened one just before a switch
+TRIAL_BELOW = 12  # periods
 SEPARATOR = "\x1f"  # between the values of a segment of combined dimensions
 
 # One row per KPI, window, period and segment.
-COLUMNS = {
+VALUE_COLUMNS = {
     "kpi": "VARCHAR",
     "window": "VARCHAR",
     "period_start": "DATE",  # local day, inclusive
@@ -42,10 +43,23 @@ COLUMNS = {
     "status": "VARCHAR",
     "is_final": "BOOLEAN",  # the period is over and its cohort has matured
     "reason": "VARCHAR",  # why there is no value, '' otherwise
+    "unadjusted": "DOUBLE",  # the value without the KPI's exclusions; null where it has none
+    "excluded": "BIGINT",  # records removed by exclusions
+    "exclusions": "VARCHAR",  # how many by each reason, as JSON; '' where the KPI has none
     "target": "DOUBLE",  # those valid on the last day of the period
     "warning": "DOUBLE",
     "critical": "DOUBLE",
 }
+# The control chart, in rows of the KPI's chart window; elsewhere null, '' and 0.
+CHART_COLUMNS = {
+    "center": "DOUBLE",
+    "limit_low": "DOUBLE",
+    "limit_high": "DOUBLE",
+    "signal": "VARCHAR",  # the run rules that the period completes, joined with ','
+    "chart": "VARCHAR",  # p, laney_p, u, laney_u or xmr; '' without limits
+    "limit_points": "BIGINT",  # periods that the limits rest on; below TRIAL_BELOW: trial limits
+}
+COLUMNS = VALUE_COLUMNS | CHART_COLUMNS
 
 
 class SourceFacts(Definition):
@@ -93,6 +107,7 @@ class Manifest(Definition):
     kpis: tuple[Annotated[Kpi, Field(discriminator="kind")], ...]
     sources: tuple[SourceFacts, ...]
     rules: tuple[RuleFacts, ...]
+    restated: int = 0  # final values that this revision changed
 
 
 @dataclass(frozen=True, slots=True)

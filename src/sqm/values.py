@@ -17,6 +17,8 @@ NUMBERS = ("numerator", "denominator", "value", "low", "high", "sample_size")
 def select_values(snapshot: Snapshot, kpi: str, window: str, by: tuple[str, ...]) -> pl.DataFrame:
     """The values of one KPI in one window, oldest first, a column for each dimension of `by`.
 
+    A KPI with exclusions also shows its unadjusted value and what was removed.
+
     Raises PublishError when the KPI, its window or its grouping is not in the snapshot.
     """
     import polars as pl
@@ -36,6 +38,9 @@ def select_values(snapshot: Snapshot, kpi: str, window: str, by: tuple[str, ...]
         (pl.col("kpi") == kpi) & (pl.col("window") == window) & (pl.col("by") == ",".join(by))
     )
     parts = pl.col("segment").str.split(SEPARATOR)
+    adjusted = (
+        ("unadjusted", "excluded", "exclusions") if getattr(found, "exclusions", None) else ()
+    )
     return rows.sort("period_start", "segment").select(
         "kpi",
         "window",
@@ -46,6 +51,7 @@ def select_values(snapshot: Snapshot, kpi: str, window: str, by: tuple[str, ...]
         "status",
         "is_final",
         "reason",
+        *adjusted,
     )
 
 
@@ -64,7 +70,7 @@ def as_table(values: pl.DataFrame) -> str:
     head = [name for name in values.columns if name not in ("kpi", "window")]
     rows = [[_cell(row[name]) for name in head] for row in values.iter_rows(named=True)]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    right = {*NUMBERS}
+    right = {*NUMBERS, "unadjusted", "excluded"}
     lines = [
         "  ".join(
             cell.rjust(width) if name in right else cell.ljust(width)

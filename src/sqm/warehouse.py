@@ -54,6 +54,22 @@ create table if not exists sqm.rule_results (
     broken bigint,
     observed varchar
 );
+create table if not exists sqm.restatements (
+    run_id varchar,
+    restated_at timestamp,
+    kpi varchar,
+    "window" varchar,
+    period_start date,
+    period_end date,
+    "by" varchar,
+    segment varchar,
+    old_numerator double,
+    new_numerator double,
+    old_denominator double,
+    new_denominator double,
+    old_value double,
+    new_value double
+);
 create table if not exists sqm.pulls (
     run_id varchar,
     source varchar,

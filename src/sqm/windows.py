@@ -1,15 +1,17 @@
 """Windows: the periods over which a KPI is computed.
 
 A period is half-open, `[start, end)`, and made of whole local days of the project's time zone;
-a day has 23, 24 or 25 hours. Rolling windows end with every day and cover the days before its end.
+a day has 23, 24 or 25 hours. Rolling windows end with every day and cover the days before its end:
+a number of days or months, or what has passed of the week, month, quarter or year.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 
 class Unit(StrEnum):
@@ -28,11 +30,11 @@ _MONTHS_IN = {Unit.MONTH: 1, Unit.QUARTER: 3, Unit.YEAR: 12}
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A calendar unit, or a rolling number of days or months."""
+    """A calendar unit, a rolling number of days or months, or a calendar unit to date."""
 
     name: str
     unit: Unit
-    length: int = 1
+    length: int = 1  # 0: to date
     is_rolling: bool = False
 
     def start_of(self, day: date) -> date:
@@ -57,6 +59,8 @@ class Window:
 
     def rolling_start(self, end: date) -> date:
         """First day of the rolling period that ends before `end`."""
+        if self.length == 0:
+            return Window(self.unit.value, self.unit).start_of(end - timedelta(days=1))
         if self.unit is Unit.DAY:
             return end - timedelta(days=self.length)
         return add_months(end, -self.length)
@@ -66,6 +70,29 @@ class Window:
         last = self.start_of(today) if not self.is_rolling else today
         yesterday = last - timedelta(days=1)
         return self.start_of(yesterday), self.end_of(yesterday)
+
+
+def utc_offsets(zone: str, since: date, until: date) -> list[tuple[datetime, timedelta]]:
+    """The offsets of a time zone from UTC in force from each moment (UTC, naive), oldest first."""
+    place = ZoneInfo(zone)
+
+    def offset(moment: datetime) -> timedelta:
+        return moment.replace(tzinfo=UTC).astimezone(place).utcoffset() or timedelta()
+
+    moment = datetime(since.year, since.month, since.day)  # noqa: DTZ001  # naive UTC throughout
+    found = [(moment, offset(moment))]
+    while moment.date() <= until:
+        later = moment + timedelta(days=1)
+        if offset(later) != found[-1][1]:
+            before, after = moment, later
+            while after - before > timedelta(minutes=1):
+                middle = before + (after - before) / 2
+                before, after = (
+                    (middle, after) if offset(middle) == found[-1][1] else (before, middle)
+                )
+            found.append((after.replace(second=0, microsecond=0), offset(after)))
+        moment = later
+    return found
 
 
 def add_months(day: date, months: int) -> date:
@@ -79,10 +106,14 @@ def add_months(day: date, months: int) -> date:
 def parse_window(name: str) -> Window:
     """The window of that name.
 
-    Raises ValueError when the name is neither a calendar unit nor `rolling_<n>d` or `rolling_<n>m`.
+    Raises ValueError when the name is neither a calendar unit, such a unit with `_to_date`, nor
+    `rolling_<n>d` or `rolling_<n>m`.
     """
     if name in set(Unit):
         return Window(name, Unit(name))
+    unit_name = name.removesuffix("_to_date")
+    if unit_name in set(Unit) - {Unit.DAY}:
+        return Window(name, Unit(unit_name), 0, is_rolling=True)
     match = _ROLLING.fullmatch(name)
     if match is None:
         raise ValueError(f"unknown window '{name}'")

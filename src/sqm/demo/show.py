@@ -67,7 +67,8 @@ def _run_flow(project: Project) -> None:
 
 def _serve(project: Project, clock: Clock, say: Say, port: int, *, until_stopped: bool) -> None:
     def board(snapshot: Snapshot) -> str:
-        return render_board(snapshot, clock(), snapshot.manifest.language)
+        written = sorted(path.name for path in (project.state / "reviews").glob("*.html"))
+        return render_board(snapshot, clock(), snapshot.manifest.language, written)
 
     server = _listen(project, board, port)
     address = f"127.0.0.1:{server.server_address[1]}"

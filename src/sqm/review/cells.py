@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from sqm.kpi import BaseKpi, Direction, Status
-from sqm.review.formats import Style, number, percent
+from sqm.review.formats import Style, percent
 from sqm.review.readings import Reading, is_worse
 from sqm.review.segments import Compared, Comparison, Mark
 from sqm.review.svg import Axis, Svg, fitting, nice_ticks, text_width
-from sqm.review.wording import Words
+from sqm.review.wording import Words, cases_text
 
 TARGET_AT = 0.62  # where the target line stands in the cell, as a share of its width
 STEP = 0.26  # from target to critical
@@ -149,7 +149,7 @@ def sparkline(
         "spark_label",
         kpi=kpi.title(words.language),
         n=len(readings),
-        unit=words(f"count_{window}"),
+        unit=words.periods(window),
         low=style.value(min(values)),
         high=style.value(max(values)),
     )
@@ -191,19 +191,21 @@ def dot_plot(
     names = _name_width([c.reading.segment for c in rows], width)
     value_end = names + 8 + max(text_width(style.value(c.reading.value or 0), FONT) for c in rows)
     sample_end = width - 2
-    sample_room = max(text_width(number(c.reading.sample_size), FONT) for c in rows) + 14
+    samples = [cases_text(kpi, c.reading) for c in rows]
+    sample_room = max(text_width(n, FONT) for n in samples) + 14
     low, high = _dots_range(kpi, rows, total)
     axis = Axis(low, high, value_end + 12, sample_end - sample_room)
     svg = Svg(width, base + 20, label)
     _draw_dots_frame(svg, axis, (top, base), total, style, words)
-    svg.text(sample_end, top - 7, "n", "dim", "end")
-    for i, row in enumerate(rows):
+    if any(samples):
+        svg.text(sample_end, top - 7, "n", "dim", "end")
+    for i, (row, n) in enumerate(zip(rows, samples, strict=True)):
         y = top + ROW * (i + 0.5)
         css = "ink b" if row.mark in (Mark.WORSE, Mark.BETTER) else "ink"
         pale = "dim" if row.mark is Mark.TOO_FEW else css
         svg.text(0, y + 3.5, fitting(row.reading.segment, names, FONT), pale)
         svg.text(value_end, y + 3.5, style.value(row.reading.value or 0), pale, "end")
-        svg.text(sample_end, y + 3.5, number(row.reading.sample_size), "dim", "end")
+        svg.text(sample_end, y + 3.5, n, "dim", "end")
         _draw_dot(svg, axis, y, row)
     return svg.markup()
 

@@ -8,11 +8,11 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from sqm.kpi import BaseKpi, Status, Unit
+from sqm.kpi import BaseKpi, Rate, Status, Unit
 from sqm.review.formats import Style, number, period, short_month
 from sqm.review.readings import Reading
 from sqm.review.svg import Axis, Label, Svg, nice_ticks, spread, text_width
-from sqm.review.wording import Words, has_interval, is_own_sample
+from sqm.review.wording import Words, cases, counts_events, has_interval, is_own_sample
 from sqm.windows import Unit as Calendar
 
 LEFT, TOP, GAP = 46, 18, 16
@@ -91,7 +91,7 @@ def kpi_chart(
 ) -> Markup:
     """The chart as inline SVG; needs at least one value."""
     has_sample = not is_own_sample(kpi)
-    right = width - _label_room(readings, window, style, words)
+    right = width - _label_room(kpi, readings, window, style, words)
     bottom = height - AXIS_ROOM - (SAMPLE_HEIGHT + GAP if has_sample else 0)
     low, high = value_range(kpi, readings)
     left = _axis_room(low, high, style)
@@ -107,7 +107,8 @@ def kpi_chart(
     _draw_line(svg, plot, readings)
     _draw_names(svg, plot, _names(plot, readings, window, style, words))
     if has_sample:
-        _draw_sample(svg, plot, readings, height - 4, words("n_per", unit=words.window(window)))
+        bars = [_bar(kpi, r) for r in readings]
+        _draw_sample(svg, plot, bars, height - 4, _bars_name(kpi, window, words))
     return svg.markup()
 
 
@@ -227,13 +228,31 @@ def _latest(reading: Reading, window: str, style: Style, words: Words) -> str:
     else:
         start, end = reading.period_start, reading.period_end
         name = period(window, start, end, words.language, with_year=False)
-    return f"{name} {style.value(reading.value or 0)}"
+    gap = "：" if words.language == "zh" else ": "  # or a value would read like part of the date
+    return f"{name}{gap}{style.value(reading.value or 0)}"
 
 
-def _label_room(readings: Sequence[Reading], window: str, style: Style, words: Words) -> float:
+def _bar(kpi: BaseKpi, reading: Reading) -> int:
+    """The height of a bar: the cases; the exposure where amounts are summed."""
+    n = cases(kpi, reading)
+    return reading.sample_size if n is None else n
+
+
+def _bars_name(kpi: BaseKpi, window: str, words: Words) -> str:
+    unit = words.window(window)
+    if not isinstance(kpi, Rate):
+        return words("n_per", unit=unit)
+    if not counts_events(kpi):
+        return words("exposure_per", unit=unit)
+    return words("events_per", events=words.records(kpi.numerator.records), unit=unit)
+
+
+def _label_room(
+    kpi: BaseKpi, readings: Sequence[Reading], window: str, style: Style, words: Words
+) -> float:
     full = Plot(Axis(*(-1e300, 1e300), 0, 1), 0, 1, max(len(readings), 1))
     texts = [label.text for label in _names(full, readings, window, style, words)]
-    texts.append(words("n_per", unit=words.window(window)))
+    texts.append(_bars_name(kpi, window, words))
     return max(text_width(text, FONT) for text in texts) * 1.06 + 14
 
 
@@ -244,10 +263,10 @@ def _draw_names(svg: Svg, plot: Plot, labels: Sequence[Label]) -> None:
         svg.text(plot.right + 11, y + 3.5, label.text, label.css)
 
 
-def _draw_sample(svg: Svg, plot: Plot, readings: Sequence[Reading], base: float, name: str) -> None:
-    most = max(r.sample_size for r in readings)
-    for i, r in enumerate(readings):
-        high = r.sample_size / (most or 1) * (SAMPLE_HEIGHT - 10)
+def _draw_sample(svg: Svg, plot: Plot, bars: Sequence[int], base: float, name: str) -> None:
+    most = max(bars)
+    for i, n in enumerate(bars):
+        high = n / (most or 1) * (SAMPLE_HEIGHT - 10)
         svg.rect(plot.edge(i) + plot.step * 0.18, base - high, plot.step * 0.64, high, "g-bar")
     svg.line(plot.left, base, plot.right, base, "g-axis")
     svg.text(plot.left - 7, base, "0", "dim", "end")

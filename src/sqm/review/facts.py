@@ -26,7 +26,7 @@ from sqm.kpi import (
     Target,
 )
 from sqm.review.formats import Style, day, number
-from sqm.review.wording import Words
+from sqm.review.wording import Words, exposure_name
 
 Fact = tuple[str, Markup]  # a term and what is said of it
 
@@ -42,7 +42,7 @@ def facts_of(kpi: Kpi, style: Style, words: Words) -> list[Fact]:
         ("in_words", kpi.description(words.language)),
         ("formula", formula(kpi, words)),
         ("targets", _lines(_target(kpi, target, style, words) for target in kpi.targets)),
-        ("minimum", words("minimum_n", n=number(kpi.min_sample)) if kpi.min_sample > 1 else ""),
+        ("minimum", _minimum(kpi, words) if kpi.min_sample > 1 else ""),
         ("windows", words.listing([words.window(name) for name in kpi.windows])),
         ("becomes_final", final),
         ("owner", kpi.owner),
@@ -52,6 +52,13 @@ def facts_of(kpi: Kpi, style: Style, words: Words) -> list[Fact]:
     if not kpi.targets:
         facts[2] = ("targets", words("not_set"))
     return [(words(term), escape(text)) for term, text in facts if text]
+
+
+def _minimum(kpi: Kpi, words: Words) -> str:
+    n = number(kpi.min_sample)
+    if isinstance(kpi, Rate):
+        return words("minimum_exposure", n=n, exposure=exposure_name(kpi, words))
+    return words("minimum_n", n=n)
 
 
 def formula(kpi: Kpi, words: Words) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -12,32 +13,34 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sqm.kpi import Status
-from sqm.review import formats, pipeline
+from sqm.review import attention, formats, pipeline
 from sqm.review.cells import distance_head
-from sqm.review.readings import (
-    latest_complete,
-    month_window,
-    reading_of_month,
-    unbroken_since,
-)
+from sqm.review.readings import Readings, month_window, reading_of_month
 from sqm.review.sections import build_section
 from sqm.review.svg import shape
 from sqm.review.views import (
     BOARD_SIZES,
+    OFF_TARGET,
     REVIEW_SIZES,
     Edition,
     Row,
     build_row,
     by_family,
-    most_urgent,
-    records_of,
     tally,
+    tally_segments,
 )
-from sqm.review.wording import beyond_sentence, evidence_of
-from sqm.snapshot import Snapshot
+from sqm.snapshot import Snapshot, latest_values
 from sqm.windows import add_months
 
-OFF_TARGET = (Status.CRITICAL, Status.WARNING)
+_REVIEW = re.compile(r"(\d{4}-(?:0[1-9]|1[0-2]))(?:\.([a-z]{2}))?\.html")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An address and what it is called."""
+
+    url: str
+    name: str
 
 
 def render_review(snapshot: Snapshot, month: date, language: str) -> str:
@@ -50,18 +53,19 @@ def render_review(snapshot: Snapshot, month: date, language: str) -> str:
         totals = edition.readings.totals(kpi.name, window) if window else []
         reading = reading_of_month(totals, month)
         rows.append(build_row(edition, kpi, window, reading, end, REVIEW_SIZES))
-    attention = (*OFF_TARGET, Status.NO_DATA, Status.WATCH)
+    month_before = formats.short_month(month - timedelta(days=1), edition.language)
     broken = pipeline.broken_rules(edition)
     return _render(
         "review.html.j2",
         edition,
         title=f"{words('review_title')} · {formats.month(month, edition.language)}",
         month=formats.month(month, edition.language),
-        month_before=formats.short_month(month - timedelta(days=1), edition.language),
+        month_before=month_before,
         lead=_lead(edition, rows),
         settled=_settled(edition, rows, end),
         tally=tally(rows),
-        findings=most_urgent(rows, attention),
+        segments_tally=tally_segments(rows),
+        findings=attention.findings(edition, rows, month_before),
         families=by_family(rows, words),
         distance_head=distance_head(words, width=REVIEW_SIZES.distance[0]),
         sections=[build_section(edition, row, end) for row in rows],
@@ -72,29 +76,34 @@ def render_review(snapshot: Snapshot, month: date, language: str) -> str:
     )
 
 
-def render_board(snapshot: Snapshot, now: datetime, language: str) -> str:
-    """The status board as of `now`, as one self-contained HTML page."""
+def render_board(
+    snapshot: Snapshot, now: datetime, language: str, reviews: Sequence[str] = ()
+) -> str:
+    """The status board as of `now`, as one self-contained HTML page.
+
+    `reviews` are the file names of the reviews that are served beside it; the newest is linked.
+    """
     edition = Edition(snapshot, language)
     words = edition.words
+    latest = Readings(latest_values(snapshot))
     rows = []
     for kpi in edition.manifest.kpis:
         window = kpi.main_window
-        reading = latest_complete(edition.readings.totals(kpi.name, window), edition.today)
+        reading = next(iter(latest.totals(kpi.name, window)), None)
         rows.append(build_row(edition, kpi, window, reading, edition.today, BOARD_SIZES))
-    month = add_months(edition.today.replace(day=1), -1)
     return _render(
         "board.html.j2",
         edition,
         title=f"{words('board_title')} · {edition.manifest.project}",
         tally=tally(rows),
-        items=_first(edition, rows),
+        segments_tally=tally_segments(rows),
+        items=attention.first_items(edition, rows),
         trust=pipeline.trust_sentence(edition, now),
         steps=pipeline.pipeline_steps(edition, now),
         families=by_family(rows, words),
         distance_head=distance_head(words, width=BOARD_SIZES.distance[0]),
         data_to={row.kpi.name: _data_to(edition, row) for row in rows},
-        review_url=f"/reviews/{month:%Y-%m}{'' if edition.language == 'en' else '.zh'}.html",
-        review_name=words("review_of", month=formats.month(month, edition.language, False)),
+        review=_newest_review(edition, reviews),
         grafana=_safe_url(edition.manifest.links.get("grafana", "")),
         now=edition.moment(now),
     )
@@ -105,7 +114,9 @@ def _lead(edition: Edition, rows: list[Row]) -> str:
         return edition.words("lead_empty")
     count = {status: sum(row.status is status for row in rows) for status in Status}
     off = sum(count[status] for status in OFF_TARGET)
-    return edition.words("lead", m=len(rows), ok=count[Status.OK], off=off)
+    lead = edition.words("lead", m=len(rows), ok=count[Status.OK], off=off)
+    segments = sum(len(row.breaches) for row in rows)
+    return lead + (edition.words("lead_segments", n=segments) if segments else "")
 
 
 def _settled(edition: Edition, rows: list[Row], end: date) -> str:
@@ -126,60 +137,19 @@ def _rules_finding(edition: Edition, broken: int) -> str:
     return edition.words("rules_broken" if broken else "rules_held", n=broken, m=count)
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One entry of the list of what to look at first."""
+def _newest_review(edition: Edition, names: Sequence[str]) -> Link | None:
+    """The newest month's review, in the language of the page where there is one."""
+    files_found = [match for name in names if (match := _REVIEW.fullmatch(name))]
+    if not files_found:
+        return None
 
-    row: Row
-    head: str
-    text: str
-    since: str
+    def newest(match: re.Match[str]) -> tuple[str, bool]:
+        return match[1], (match[2] or "en") == edition.language
 
-
-def _first(edition: Edition, rows: list[Row]) -> list[Item]:
-    """What is off target with evidence, then what is missing because a source is late."""
-    late = {source.records: source for source in pipeline.late_sources(edition)}
-    items = []
-    for row in most_urgent(rows, (*OFF_TARGET, Status.NO_DATA)):
-        if row.status is not Status.NO_DATA:
-            items.append(_off_target(edition, row))
-            continue
-        overdue = [late[name] for name in sorted(records_of(row.kpi)) if name in late]
-        if overdue:
-            items.append(_missing(edition, row, overdue[0].name, overdue[0].last_record_at))
-    return items
-
-
-def _off_target(edition: Edition, row: Row) -> Item:
-    words, reading = edition.words, row.reading
-    head = words("headline", kpi=row.title, value=row.value, bound=row.target)
-    if reading is None:
-        return Item(row, head, row.sentence, "")
-    evidence = evidence_of(row.kpi, reading, row.style, words)
-    stop = "。" if edition.language == "zh" else "."
-    beyond = beyond_sentence(row.kpi, reading, row.style, words)
-    text = f"{evidence[:1].upper()}{evidence[1:]}{stop}{beyond}"
-    totals = edition.readings.totals(row.kpi.name, row.window)
-    first = unbroken_since(totals, reading)
-    since = ""
-    if first is not None:
-        on = formats.day(first.period_end, edition.language)
-        since = words("since", level=words.status(row.status), day=on)
-    return Item(row, head, text, since)
-
-
-def _missing(edition: Edition, row: Row, source: str, newest: datetime | None) -> Item:
-    words, reading = edition.words, row.reading
-    if reading is None:
-        head = words("headline_never", kpi=row.title)
-    else:
-        start, end = reading.period_start, reading.period_end
-        name = formats.period(row.window, start, end, edition.language)
-        head = words("headline_no_data", kpi=row.title, period=name)
-    since = edition.moment(newest) if newest else words("no_data")
-    reason = words("reason_overdue", source=source, since=since)
-    text = words("sentence_no_data", kpi=row.title, reason=reason)
-    return Item(row, head, text, "")
+    match = max(files_found, key=newest)
+    month = date.fromisoformat(f"{match[1]}-01")
+    shown = formats.month(month, edition.language, month.year != edition.today.year)
+    return Link(f"/reviews/{match[0]}", edition.words("review_of", month=shown))
 
 
 def _data_to(edition: Edition, row: Row) -> tuple[str, str]:

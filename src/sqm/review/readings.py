@@ -22,6 +22,7 @@ class Reading:
     period_start: date
     period_end: date
     segment: str
+    numerator: float | None
     denominator: float | None
     value: float | None
     low: float | None
@@ -68,6 +69,17 @@ class Readings:
             ).sort("segment")
         )
 
+    def segment(self, kpi: str, window: str, by: str, name: str) -> list[Reading]:
+        """All periods of one segment, oldest first."""
+        return _typed(
+            self._values.filter(
+                (pl.col("kpi") == kpi)
+                & (pl.col("window") == window)
+                & (pl.col("by") == by)
+                & (pl.col("segment") == name)
+            ).sort("period_start")
+        )
+
 
 def _typed(frame: pl.DataFrame) -> list[Reading]:
     rows = frame.select(
@@ -79,12 +91,6 @@ def _typed(frame: pl.DataFrame) -> list[Reading]:
         # NaN is a value to Polars, not to people
     ).with_columns(pl.selectors.float().fill_nan(None))
     return [Reading(**{**row, "status": Status(row["status"])}) for row in rows.to_dicts()]
-
-
-def latest_complete(readings: Iterable[Reading], today: date) -> Reading | None:
-    """The last period that is over when `today` begins."""
-    over = [reading for reading in readings if reading.period_end <= today]
-    return over[-1] if over else None
 
 
 def period_before(readings: Iterable[Reading], of: Reading) -> Reading | None:

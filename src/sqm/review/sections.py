@@ -7,7 +7,7 @@ from datetime import date
 
 from markupsafe import Markup
 
-from sqm.kpi import Kpi, Status
+from sqm.kpi import Kpi, Rate, Status
 from sqm.review import formats
 from sqm.review.cells import bars, dot_plot
 from sqm.review.charts import is_drawn, kpi_chart, value_range
@@ -18,8 +18,11 @@ from sqm.review.segments import Comparison, Mark, compare, first_dimension, is_a
 from sqm.review.views import Edition, Row, interval_text
 from sqm.review.wording import (
     Words,
+    cases_text,
     chart_finding,
+    counts_events,
     evidence_of,
+    exposure_name,
     has_interval,
     is_own_sample,
     missing_word,
@@ -53,6 +56,7 @@ class Section:
     facts: list[Fact]
     figures: list[tuple[str, str, str, str, str, str, str]]
     figures_caption: str
+    figures_sample: str
 
 
 def build_section(edition: Edition, row: Row, until: date) -> Section:
@@ -73,6 +77,7 @@ def build_section(edition: Edition, row: Row, until: date) -> Section:
         facts=facts_of(kpi, row.style, words),
         figures=[_figure(kpi, r, window, row.style, words) for r in reversed(trend)],
         figures_caption=words("figures_caption", kpi=row.title, each=words.series(window)),
+        figures_sample=_sample_head(kpi, words),
     )
 
 
@@ -82,8 +87,9 @@ def _aside(edition: Edition, row: Row) -> list[str]:
     if reading is None or reading.value is None:
         return []
     parts = []
-    if row.status in (Status.OK, Status.WATCH, Status.INSUFFICIENT):
-        parts.append(evidence_of(row.kpi, reading, row.style, words))
+    evidence = evidence_of(row.kpi, reading, row.style, words)
+    if evidence not in row.sentence:
+        parts.append(evidence)
     if row.change:
         name = _name_before(edition, row)
         parts.append(words("change_from", before=name, value=row.before, change=row.change))
@@ -131,6 +137,9 @@ def _caption(kpi: Kpi, trend: list[Reading], window: str, style: Style, words: W
     parts = [words("chart_caption" if has_target else "chart_caption_free", each=each)]
     if any(has_interval(r) for r in trend):
         parts.append(words("chart_whiskers", evidence=words.evidence(kpi)))
+    if isinstance(kpi, Rate):
+        key = "chart_bars_events" if counts_events(kpi) else "chart_bars_exposure"
+        parts.append(words(key, events=words.records(kpi.numerator.records)))
     states = {r.status for r in trend}
     parts += [words(f"chart_{s}") for s in (Status.CRITICAL, Status.WARNING) if s in states]
     if any(not r.is_final for r in trend):
@@ -215,7 +224,23 @@ def _figure(
         missing_word(r, words) if r.value is None else style.value(r.value),
         interval_text(kpi, r, style, words),
         words("not_set") if r.target is None else style.value(r.target),
-        formats.number(r.sample_size),
+        _sample_figure(kpi, r),
         words.status(r.status),
         words("final" if r.is_final else "provisional"),
     )
+
+
+def _sample_head(kpi: Kpi, words: Words) -> str:
+    if not isinstance(kpi, Rate):
+        return words("col_n")
+    key = "col_n_rate" if counts_events(kpi) else "col_n_amount"
+    name = words(key, exposure=exposure_name(kpi, words))
+    return name[:1].upper() + name[1:]
+
+
+def _sample_figure(kpi: Kpi, r: Reading) -> str:
+    """The n of a period; of a rate also its denominator."""
+    if not isinstance(kpi, Rate):
+        return formats.number(r.sample_size)
+    parts = [cases_text(kpi, r), formats.number(r.denominator or 0)]
+    return " / ".join(filter(None, parts))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from sqm.kpi import Kpi, Rate, Status
+from sqm.kpi import Direction, Kpi, Rate, Status
 from sqm.review import formats
 from sqm.review.cells import distance_cell, sparkline
 from sqm.review.formats import Style, style_of
@@ -17,14 +17,17 @@ from sqm.review.readings import Reading, Readings, chart_window, charted, period
 from sqm.review.segments import is_additive
 from sqm.review.wording import (
     Words,
+    cases_text,
+    exposure_name,
     has_interval,
-    is_own_sample,
     missing_word,
     status_sentence,
 )
-from sqm.snapshot import Snapshot
+from sqm.snapshot import SEPARATOR, Snapshot
 
 SPARK_PERIODS = {"week": 26, "month": 24}
+NAMED = 3  # segments that are named where they are told in one phrase
+OFF_TARGET = (Status.CRITICAL, Status.WARNING)
 URGENCY = (
     Status.CRITICAL,
     Status.WARNING,
@@ -67,6 +70,20 @@ REVIEW_SIZES = Sizes((96, 26), (76, 20))
 
 
 @dataclass(frozen=True, slots=True)
+class Breach:
+    """A segment off target with evidence, of the grouping by which the KPI alerts."""
+
+    reading: Reading
+    by: str
+    name: str
+    style: Style
+
+    @property
+    def value(self) -> str:
+        return self.style.value(self.reading.value or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One KPI in a table."""
 
@@ -85,8 +102,12 @@ class Row:
     change: str
     spark: Markup
     n: str
+    n_title: str
     window: str
     sentence: str
+    breaches: tuple[Breach, ...]  # worst first
+    breach_sentence: str
+    breach_notes: list[tuple[Status, str]]
 
     @property
     def anchor(self) -> str:
@@ -119,6 +140,7 @@ def build_row(
     value = reading.value if reading else None
     target = reading.target if reading else _target_on(kpi, until)
     was = before.value if before else None
+    breaches = _breaches(edition, kpi, window, reading, style)
     return Row(
         kpi=kpi,
         title=kpi.title(edition.language),
@@ -144,10 +166,88 @@ def build_row(
             width=sizes.spark[0],
             height=sizes.spark[1],
         ),
-        n="" if reading is None or is_own_sample(kpi) else formats.number(reading.sample_size),
+        n="" if reading is None else cases_text(kpi, reading),
+        n_title=_exposure(kpi, reading, words),
         window=window or "",
         sentence=status_sentence(kpi, reading, style, words),
+        breaches=breaches,
+        breach_sentence=_breach_sentence(edition, kpi, breaches),
+        breach_notes=_breach_notes(breaches, words),
     )
+
+
+def _breaches(
+    edition: Edition, kpi: Kpi, window: str | None, reading: Reading | None, style: Style
+) -> tuple[Breach, ...]:
+    """The segments off target in the period of `reading`, worst first."""
+    if reading is None or window is None or kpi.alert is None or not kpi.alert.by:
+        return ()
+    by = ",".join(kpi.alert.by)
+    found = [
+        r
+        for r in edition.readings.segments(kpi.name, window, by, reading)
+        if r.status in OFF_TARGET and r.value is not None
+    ]
+    sign = 1 if kpi.direction is Direction.HIGHER_IS_BETTER else -1
+    found.sort(key=lambda r: (URGENCY.index(r.status), sign * (r.value or 0.0)))
+    return tuple(
+        Breach(
+            reading=r,
+            by=by,
+            name=" · ".join(r.segment.split(SEPARATOR)),
+            style=style.telling_apart(r.value, (r.target, r.warning, r.critical)),
+        )
+        for r in found
+    )
+
+
+def breach_list(edition: Edition, breaches: Sequence[Breach]) -> str:
+    """The segments with their values: Coast 74.0% (critical) and Lakes 93.5% (warning)."""
+    words = edition.words
+    names = [
+        words(
+            "breach_named",
+            name=breach.name,
+            value=breach.value,
+            level=words(f"level_{breach.reading.status}"),
+        )
+        for breach in breaches[:NAMED]
+    ]
+    return words.listing(_with_more(names, len(breaches), words))
+
+
+def _breach_sentence(edition: Edition, kpi: Kpi, breaches: Sequence[Breach]) -> str:
+    """Which segments are off target with evidence; follows another sentence."""
+    if not breaches or kpi.alert is None:
+        return ""
+    words = edition.words
+    dimension = words.listing([words.dimension(name) for name in kpi.alert.by])
+    return words("breaches", dimension=dimension, names=breach_list(edition, breaches))
+
+
+def _breach_notes(breaches: Sequence[Breach], words: Words) -> list[tuple[Status, str]]:
+    """For each status the names of its segments: Coast critical."""
+    notes = []
+    for status in OFF_TARGET:
+        names = [breach.name for breach in breaches if breach.reading.status is status]
+        if names:
+            shown = words.listing(_with_more(names[:NAMED], len(names), words))
+            level = words(f"level_{status}")
+            notes.append((status, words("breach_note", names=shown, level=level)))
+    return notes
+
+
+def _with_more(names: list[str], count: int, words: Words) -> list[str]:
+    more = count - len(names)
+    return [*names, words("n_more", n=more)] if more else names
+
+
+def _exposure(kpi: Kpi, reading: Reading | None, words: Words) -> str:
+    """What a rate divides by; its n says only how many events there were."""
+    if not isinstance(kpi, Rate) or reading is None or reading.denominator is None:
+        return ""
+    exposure = exposure_name(kpi, words)
+    return words("per_exposure", n=formats.number(reading.denominator), exposure=exposure)
 
 
 def style_for(
@@ -192,12 +292,10 @@ def tally(rows: Iterable[Row]) -> list[tuple[Status, int]]:
     return [(status, counts[status]) for status in order if counts[status]]
 
 
-def most_urgent(rows: Iterable[Row], statuses: Iterable[Status]) -> list[Row]:
-    """The rows with one of the statuses, worst first."""
-    wanted = set(statuses)
-    return sorted(
-        (row for row in rows if row.status in wanted), key=lambda r: URGENCY.index(r.status)
-    )
+def tally_segments(rows: Iterable[Row]) -> list[tuple[Status, int]]:
+    """How many segments are off target with evidence, by status."""
+    found = [breach.reading.status for row in rows for breach in row.breaches]
+    return [(status, found.count(status)) for status in OFF_TARGET if status in found]
 
 
 def records_of(kpi: Kpi) -> set[str]:

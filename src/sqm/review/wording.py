@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sqm.kpi import BaseKpi, CountKpi, PointInTime, Status
+from sqm.kpi import BaseKpi, CountKpi, Direction, PointInTime, Rate, Status
 from sqm.review.formats import Style, number, percent
 from sqm.review.readings import Reading, is_worse
 from sqm.review.segments import Comparison
@@ -55,7 +55,13 @@ class Words:
 
     def series(self, window: str) -> str:
         """Adverb for a chart: weekly, monthly."""
+        if parse_window(window).is_rolling:
+            return self("each_rolling")
         return self(f"each_{window}")
+
+    def periods(self, window: str) -> str:
+        """What follows a number of periods: weeks, months."""
+        return self("count_rolling" if parse_window(window).is_rolling else f"count_{window}")
 
     def listing(self, names: Sequence[str]) -> str:
         """Coast, North and West."""
@@ -84,6 +90,55 @@ def is_own_sample(kpi: BaseKpi) -> bool:
     return isinstance(kpi, CountKpi | PointInTime)
 
 
+def counts_events(kpi: BaseKpi) -> bool:
+    """Whether the value rests on a number of cases that can be told: not on an amount per exposure.
+
+    What a rate rests on are the events in its numerator; its sample size is the exposure.
+    """
+    return not isinstance(kpi, Rate) or kpi.numerator.sum is None
+
+
+def cases(kpi: BaseKpi, reading: Reading) -> int | None:
+    """The n of a reading: its cases, or for a rate its events; None where amounts are summed."""
+    if not isinstance(kpi, Rate):
+        return reading.sample_size
+    if not counts_events(kpi) or reading.numerator is None:
+        return None
+    return round(reading.numerator)
+
+
+def cases_text(kpi: BaseKpi, reading: Reading) -> str:
+    """The n in a table; empty where the value is itself a count, or amounts are summed."""
+    n = None if is_own_sample(kpi) else cases(kpi, reading)
+    return "" if n is None else number(n)
+
+
+def sample_of(kpi: BaseKpi, reading: Reading, words: Words) -> str:
+    """What a value rests on: n 11,832; 34 complaints on 6,977 jobs; empty for summed amounts."""
+    n = cases(kpi, reading)
+    if n is None:
+        return ""
+    if not isinstance(kpi, Rate):
+        return words("sample", n=number(n))
+    events = words.records(kpi.numerator.records)
+    shown = words("one_event") if n == 1 else words("events", n=number(n), events=events)
+    if kpi.denominator.sum is not None or reading.denominator is None:
+        return shown
+    return words(
+        "events_on",
+        events=shown,
+        n=number(reading.denominator),
+        cases=words.records(kpi.denominator.records),
+    )
+
+
+def exposure_name(kpi: Rate, words: Words) -> str:
+    """What the denominator of a rate counts."""
+    if kpi.denominator.sum is not None:
+        return words("exposure_units")
+    return words.records(kpi.denominator.records)
+
+
 def has_interval(reading: Reading) -> bool:
     """Whether chance plays a part; what is counted in full has none, or one of no width."""
     return reading.low is not None and reading.high is not None and reading.low < reading.high
@@ -104,6 +159,7 @@ def status_sentence(kpi: BaseKpi, reading: Reading | None, style: Style, words: 
         "kpi": title,
         "value": style.value(reading.value),
         "evidence": evidence_of(kpi, reading, style, words),
+        "sample": sample_of(kpi, reading, words),
         "n": number(reading.sample_size),
         "min": number(kpi.min_sample),
         "target": "" if reading.target is None else style.value(reading.target),
@@ -111,8 +167,11 @@ def status_sentence(kpi: BaseKpi, reading: Reading | None, style: Style, words: 
     match reading.status:
         case Status.CRITICAL | Status.WARNING:
             return words("sentence_breach", **facts) + beyond_sentence(kpi, reading, style, words)
-        case Status.WATCH if not has_interval(reading):
-            return words("sentence_watch_count", **facts)
+        case Status.WATCH:
+            return words(_watch_key(kpi, reading), **facts)
+        case Status.INSUFFICIENT if isinstance(kpi, Rate):
+            unit = exposure_name(kpi, words)
+            return words("sentence_insufficient_rate", exposure=unit, **facts)
         case Status.INSUFFICIENT if reading.sample_size == 1:
             return words("sentence_insufficient_one", **facts)
         case Status.NO_DATA | Status.NO_TARGET:
@@ -121,15 +180,25 @@ def status_sentence(kpi: BaseKpi, reading: Reading | None, style: Style, words: 
             return words(f"sentence_{status.value}", **facts)
 
 
+def _watch_key(kpi: BaseKpi, reading: Reading) -> str:
+    """How sure it is that the target is missed, though no threshold is shown to be passed."""
+    if not has_interval(reading):
+        return "sentence_watch_count"
+    better_end = reading.high if kpi.direction is Direction.HIGHER_IS_BETTER else reading.low
+    if is_worse(kpi, better_end or 0.0, reading.target or 0.0):
+        return "sentence_watch_shown"
+    return "sentence_watch" if counts_events(kpi) else "sentence_watch_amounts"
+
+
 def evidence_of(kpi: BaseKpi, reading: Reading, style: Style, words: Words) -> str:
     """Interval and sample size: 95% interval 91.8–92.8%, n 11,832."""
-    n = words("sample", n=number(reading.sample_size))
+    sample = "" if is_own_sample(kpi) else sample_of(kpi, reading, words)
     if not has_interval(reading):
-        return words("full_count") if is_own_sample(kpi) else n
+        return sample or words("full_count" if is_own_sample(kpi) else "no_interval")
     interval = style.interval(reading.low or 0.0, reading.high or 0.0)
-    if is_own_sample(kpi):
+    if not sample:
         return words("interval_alone", evidence=words.evidence(kpi), interval=interval)
-    return words("interval_and_n", evidence=words.evidence(kpi), interval=interval, n=n)
+    return words("interval_and_n", evidence=words.evidence(kpi), interval=interval, n=sample)
 
 
 def is_undefined(reading: Reading) -> bool:
@@ -161,7 +230,7 @@ def chart_finding(
     if not recent:
         return words("finding_none")
     values = [r.value for r in recent if r.value is not None]
-    unit = words(f"count_{window}")
+    unit = words.periods(window)
     spread = {"low": style.value(min(values)), "high": style.value(max(values))}
     judged = [r for r in recent if r.target is not None]
     if len(recent) == 1:

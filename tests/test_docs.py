@@ -1,0 +1,92 @@
+"""The documents say what the code does: commands, keys, functions, words, version."""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+
+import click
+import pytest
+from conftest import REPOSITORY
+
+from sqm import __version__
+from sqm.cli import cli
+from sqm.expressions import FUNCTIONS
+from sqm.kpi import KINDS, Alert, Count, Related, Status, Target, Unit
+
+
+def read(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def code_in(text: str) -> str:
+    """All that stands between backticks, where keys and commands are written."""
+    return " ".join(chain.from_iterable(re.findall(r"```(.*?)```|`([^`]*)`", text, re.DOTALL)))
+
+
+def keys_of(*models: type) -> list[str]:
+    """Every key of these models as it is written in YAML."""
+    found = {
+        info.alias or name
+        for model in models
+        for name, info in model.model_fields.items()  # type: ignore[attr-defined]
+    }
+    return sorted(found - {"family"})  # it comes from the folder
+
+
+@pytest.fixture(scope="module")
+def commands() -> dict[str, str]:
+    """The table of commands in README.md: name -> what is written after it."""
+    rows = re.findall(r"^\| `sqm (\w+)(.*?)` \| .+ \|$", read("README.md"), re.MULTILINE)
+    return dict(rows)
+
+
+def test_the_readme_has_every_command_and_no_other(commands):
+    assert set(commands) == set(cli.commands)
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_what_the_readme_writes_after_a_command_exists(commands, name):
+    command = cli.commands[name]
+    options = {
+        option
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+    }
+
+    assert set(re.findall(r"--[\w-]+", commands[name])) <= options
+
+
+@pytest.mark.parametrize("key", keys_of(*KINDS.values(), Alert, Count, Related, Target))
+def test_every_key_of_a_kpi_is_explained(key):
+    # keys of one kind are listed in the table of kinds, without backticks
+    tables = " ".join(re.findall(r"^\|.*\|$", read("metrics/README.md"), re.MULTILINE))
+
+    assert re.search(rf"\b{key}\b", tables + code_in(read("metrics/README.md")))
+
+
+@pytest.mark.parametrize("word", [*KINDS, *Unit])
+def test_every_kind_and_unit_is_explained(word):
+    tables = " ".join(re.findall(r"^\|.*\|$", read("metrics/README.md"), re.MULTILINE))
+
+    assert re.search(rf"\b{word}\b", tables)
+
+
+def test_every_function_is_listed_and_no_other():
+    [listed] = re.findall(r"with these functions:\n(.*?)\n\n", read("metrics/README.md"), re.DOTALL)
+
+    assert set(re.findall(r"\w+", listed.partition("; also")[0])) == FUNCTIONS
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_is_in_the_glossary(status):
+    [*rows] = re.findall(r"^\| status (.+?) \|", read("GLOSSARY.md"), re.MULTILINE)
+
+    assert f"`{status}`" in " ".join(rows)
+
+
+def test_the_changelog_names_the_version():
+    versions = re.findall(r"^## \[?([\w.]+)", read("CHANGELOG.md"), re.MULTILINE)
+
+    assert versions[0] == __version__
