@@ -86,7 +86,7 @@ def test_init_makes_a_sound_project(sqm, tmp_path):
     assert made == Ended(
         0, f"{tmp_path}/mine is ready. Next:\n  cd {tmp_path}/mine\n  sqm check\n  sqm demo\n", ""
     )
-    assert checked == Ended(0, "19 KPIs, 12 suites, 12 sources: no mistakes\n", "")
+    assert checked == Ended(0, "98 KPIs, 15 suites, 15 sources: no mistakes\n", "")
 
 
 def test_init_leaves_a_folder_with_files_alone(sqm, project):

@@ -158,7 +158,7 @@ def test_a_dashboard_has_a_fixed_uid_of_its_own(path: Path):
 
 
 def test_nothing_rendered_is_stale(project):
-    rendered = rendered_files(project.kpis, project.settings, project.record_types.values())
+    rendered = rendered_files(project.kpis, project.settings, project.known_columns.values())
 
     assert [name for name, text in rendered.items() if read(name) != text] == []
 

@@ -26,7 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 ZONE = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 23, 13, 20, tzinfo=ZONE)
 SETTINGS = Settings.model_validate(yaml.safe_load((ROOT / "sqm.yaml").read_text("utf-8")))
-PROMISED = {"due_at", "promised_at", "window_start_at", "window_end_at"}  # may lie ahead
+PROMISED = {
+    "due_at",
+    "promised_at",
+    "window_start_at",
+    "window_end_at",
+    "fix_due_at",
+}  # may lie ahead
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +182,9 @@ IS_BAD = {
     ("returns", "unreadable_received_at"): "received_at is null",
     ("fixes", "found_not_before_delivered"): "found_defective_at < delivered_at",
     ("audits", "items_passed_within_applicable"): "items_passed > items_applicable",
+    ("changes", "incidents_not_negative"): "incidents_caused < 0",
+    ("assets", "removed_not_before_installed"): "removed_at < installed_at",
+    ("costs", "known_kind"): "kind = 'X'",
 }
 
 
@@ -328,6 +337,75 @@ def test_the_baseline_is_near_its_targets(long_records: duckdb.DuckDBPyConnectio
     assert said[0] == pytest.approx(0.86, abs=0.015)
     assert said[1] == pytest.approx(35, abs=4)
     assert 1000 * complaints / completed == pytest.approx(7.2, abs=0.8)
+
+
+def test_the_books_are_near_their_targets(long_records: duckdb.DuckDBPyConnection) -> None:
+    failing, per_failure, orphans = one(
+        long_records,
+        "select avg((incidents_caused > 0)::int), sum(incidents_caused) / count_if(incidents_caused"
+        " > 0), (select count(*) from tickets where change_id is not null and change_id not in"
+        " (select change_id from changes where change_id is not null)) from changes",
+    )
+    verified, complete = one(
+        long_records,
+        "select avg(is_verified::int), avg((serial_number is not null and has_location)::int)"
+        " from assets where removed_at is null",
+    )
+    poor, whole = one(
+        long_records,
+        "select sum(amount) filter (kind like '%failure'), sum(amount) from costs",
+    )
+    supported = one(
+        long_records,
+        "select avg(first_contact_resolved::int), avg((resolution_level = 1)::int),"
+        " avg(escalated::int) from tickets where kind <> 'problem_report'",
+    )
+    gaps = one(
+        long_records,
+        "select avg(perception_reliability - expectation_reliability),"
+        " avg(perception_tangibles - expectation_tangibles) from surveys",
+    )
+
+    assert failing == pytest.approx(0.05, abs=0.015)
+    assert per_failure > 1.3
+    assert orphans == 0
+    assert verified == pytest.approx(0.92, abs=0.03)
+    assert complete == pytest.approx(0.97, abs=0.01)
+    assert poor / whole == pytest.approx(0.657, abs=0.01)
+    assert supported == pytest.approx((0.39, 0.79, 0.065), abs=0.02)
+    assert gaps[0] < gaps[1] < 0
+
+
+def test_a_change_comes_before_the_incidents_it_caused(
+    records: duckdb.DuckDBPyConnection,
+) -> None:
+    early = one(
+        records,
+        "select count(*) from tickets join changes using (change_id)"
+        " where tickets.opened_at < changes.implemented_at",
+    )
+    assert early <= 1  # a bad row with swapped times
+
+
+def test_shipments_are_counted_on_the_first_of_each_month(
+    records: duckdb.DuckDBPyConnection,
+) -> None:
+    units = records.execute(
+        "select unit, count(distinct as_of), count_if(day(as_of) <> 1), sum(units) / 4"
+        " from exposure where unit <> 'line' and region <> 'Nowhere' group by unit order by unit"
+    ).fetchall()
+
+    months = 4  # August to November
+    assert [(unit, days, wrong) for unit, days, wrong, _ in units] == [
+        (name, months, 0)
+        for name in (
+            "shipped_12_months_before",
+            "shipped_6_months",
+            "shipped_basic_period",
+            "shipped_earlier",
+        )
+    ]
+    assert units[1][3] == pytest.approx(6 * 2200, rel=0.01)
 
 
 ON_TIME = """

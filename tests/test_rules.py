@@ -166,6 +166,7 @@ def test_rendered_text_says_so_and_is_the_same_every_time():
         "dashboards/grafana/overview.json",
         "dashboards/prometheus/kpi_alerts.yaml",
         "dashboards/prometheus/prometheus.yaml",
+        "docs/kpis.md",
         "docs/records.md",
         "docs/runbook.md",
     ]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from sqm import expressions
 from sqm.definitions import Document, Place, nearest
 from sqm.errors import Fault
-from sqm.kpi import DURATIONS, BaseKpi, Count, PointInTime, Rate, Related
+from sqm.kpi import DURATIONS, BaseKpi, Count, GapScore, Rate, Related, Stock
 from sqm.records import RecordType
 from sqm.settings import Settings, expand
 
@@ -20,7 +20,7 @@ def kpi_faults(
 ) -> Iterator[Fault]:
     """Names in a KPI that its record types lack, and expressions that are not allowed."""
     if isinstance(kpi, Rate):
-        parts = {"numerator": kpi.numerator, "denominator": kpi.denominator}
+        parts = _counts(kpi)
         for place, count in parts.items():
             yield from _count_faults(place, count, document, record_types)
         used = [record_types[c.records] for c in parts.values() if c.records in record_types]
@@ -45,6 +45,12 @@ def kpi_faults(
                     yield document.fault(("dimensions", index), problem, "use a text column")
 
 
+def _counts(kpi: Rate) -> dict[str, Count]:
+    """What a rate counts, by the key of the file."""
+    parts = {"numerator": kpi.numerator, "less": kpi.less, "denominator": kpi.denominator}
+    return {place: count for place, count in parts.items() if count is not None}
+
+
 def _count_faults(
     place: str, count: Count, document: Document, record_types: Mapping[str, RecordType]
 ) -> Iterator[Fault]:
@@ -61,7 +67,7 @@ def _count_faults(
 
 
 def _record_faults(kpi: BaseKpi, document: Document, record_type: RecordType) -> Iterator[Fault]:
-    moments = ("since", "until") if isinstance(kpi, PointInTime) else ("at",)
+    moments = ("since", "until") if isinstance(kpi, Stock) else ("at",)
     for key in moments:
         yield from _moment_faults(
             ("from" if key == "since" else key,), getattr(kpi, key), document, record_type
@@ -83,14 +89,27 @@ def _record_faults(kpi: BaseKpi, document: Document, record_type: RecordType) ->
         if relation.where is not None:
             columns = record_type.column_names
             yield from _expression_faults((*place, "where"), relation.where, document, columns)
+    keys = ["where", "numerator", "of", "promoter", "detractor"]
+    if isinstance(kpi, GapScore):
+        yield from _gap_faults(kpi, document, record_type)
+        keys.remove("of")
     names = (*record_type.column_names, *related)
     exclusions: dict[str, str] = getattr(kpi, "exclusions", {})
     for reason, excluding in exclusions.items():
         yield from _expression_faults(("exclusions", reason), excluding, document, names)
-    for key in ("where", "numerator", "of", "promoter", "detractor"):
+    for key in keys:
         text = getattr(kpi, key, None)
         if isinstance(text, str):
             yield from _expression_faults((key,), text, document, names)
+
+
+def _gap_faults(kpi: GapScore, document: Document, record_type: RecordType) -> Iterator[Fault]:
+    numbers = [c.name for c in record_type.columns if c.type in ("integer", "number")]
+    for name, gap in kpi.gaps.items():
+        for key, column in (("perceived", gap.perceived), ("expected", gap.expected)):
+            if column not in numbers:
+                problem = f"{record_type.name} have no number '{column}'"
+                yield document.fault(("gaps", name, key), problem, nearest(column, numbers))
 
 
 def _moment_faults(
@@ -193,11 +212,11 @@ def _typed_expressions(kpi: BaseKpi) -> Iterator[tuple[Place, str, str, tuple[st
     condition = ("BOOLEAN",)
     amount = ("INTERVAL",) if kpi.unit in DURATIONS else NUMBERS
     if isinstance(kpi, Rate):
-        for place, count in (("numerator", kpi.numerator), ("denominator", kpi.denominator)):
+        for place, count in _counts(kpi).items():
             if count.where is not None:
                 yield (place, "where"), count.where, count.records, condition
             if count.sum is not None:
-                wanted = amount if place == "numerator" else NUMBERS
+                wanted = NUMBERS if place == "denominator" else amount
                 yield (place, "sum"), count.sum, count.records, wanted
         return
     records = str(getattr(kpi, "records", ""))

@@ -15,15 +15,19 @@ import polars as pl
 from sqm import statistics
 from sqm.kpi import (
     BaseKpi,
+    Clearance,
     CountKpi,
     Direction,
+    GapScore,
     Mean,
     NetScore,
     PointInTime,
     Quantile,
     Rate,
     Share,
+    StockShare,
     Sum,
+    Unit,
 )
 from sqm.kpi import Status as S
 from sqm.snapshot import VALUE_COLUMNS
@@ -103,15 +107,19 @@ def _estimate(rows: pl.DataFrame, kpi: BaseKpi) -> tuple[Column, Column, Column]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(denominator > 0, numerator / denominator, np.nan)
     match kpi:
-        case Share():
+        case Share() | Clearance():
             return ratio, *statistics.wilson_interval(numerator, denominator, confidence)
         case NetScore():
             low, high = statistics.net_score_interval(numerator, square, denominator, confidence)
             scale = NET_SCORE_SCALE
             return scale * ratio, scale * low, scale * high
-        case Mean():
+        case Mean() | GapScore():
             low, high = statistics.mean_interval(numerator, square, denominator, confidence)
             return ratio, low, high
+        case StockShare():
+            return ratio, ratio, ratio
+        case Rate() if kpi.less is not None:
+            return _less_estimate(kpi, numerator, denominator, square)
         case Rate():
             if kpi.numerator.sum is None:
                 low, high = statistics.poisson_interval(numerator, confidence)
@@ -129,6 +137,27 @@ def _estimate(rows: pl.DataFrame, kpi: BaseKpi) -> tuple[Column, Column, Column]
         case Quantile():
             return column("value"), column("low"), column("high")
     raise AssertionError(f"unknown kind of KPI: {kpi}")
+
+
+def _less_estimate(
+    kpi: Rate, numerator: Column, denominator: Column, square: Column
+) -> tuple[Column, Column, Column]:
+    """Value, low and high of a rate with `less`: chance moves what is lost, or the events."""
+    uncertain = denominator if kpi.is_per_event else numerator
+    low, high = statistics.compound_interval(uncertain, square, kpi.evidence)
+    if kpi.unit is Unit.RATIO:
+        high = np.minimum(high, denominator)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.where(denominator > 0, kpi.scale * numerator / denominator, np.nan)
+        worst, best = low / denominator, high / denominator
+        if kpi.is_per_event:
+            worst, best = numerator / high, np.where(low > 0, numerator / low, np.nan)
+    is_known = denominator > 0
+    return (
+        value,
+        np.where(is_known, kpi.scale * worst, np.nan),
+        np.where(is_known, kpi.scale * best, np.nan),
+    )
 
 
 def _with_targets(rows: pl.DataFrame, kpi: BaseKpi) -> pl.DataFrame:

@@ -2,7 +2,8 @@
 
 A KPI keeps numerator, denominator and sample size apart; the value is always derived from them:
 
-    value = scale * numerator / denominator         (share, rate, mean, net_score)
+    value = scale * numerator / denominator         (share, rate, mean, net_score, gap_score,
+                                                     stock_share, clearance)
     value = numerator                               (count, sum, point_in_time, quantile)
 
 metrics/README.md explains every key once.
@@ -187,6 +188,11 @@ class Count(Definition):
     at: Name
     where: Expression | None = None
     sum: Expression | None = None  # None: count the records
+
+    @property
+    def anchor(self) -> tuple[str, str]:
+        """What is scanned for it: the record type and the timestamp."""
+        return self.records, self.at
 
 
 class Related(Definition):
@@ -397,10 +403,41 @@ class NetScore(_OverOneType):
     detractor: Expression
 
 
-class PointInTime(BaseKpi):
-    """How many records are open when the period ends: begun before it, not ended before it."""
+class Gap(Definition):
+    """Perceived less expected, both as columns, and how much this dimension of quality weighs."""
 
-    kind: Literal["point_in_time"]
+    perceived: Name
+    expected: Name
+    weight: float = Field(gt=0, le=1)
+
+
+class GapScore(_OverOneType):
+    """The mean weighted gap between what was perceived and what was expected.
+
+    Only records that answer every part count, so that all weigh the same.
+    """
+
+    kind: Literal["gap_score"]
+    gaps: dict[Name, Gap] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _weights_sum_to_one(self) -> Self:
+        total = sum(gap.weight for gap in self.gaps.values())
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"the weights of 'gaps' must sum to 1, not {total:g}")
+        return self
+
+    @property
+    def of(self) -> str:
+        """The weighted gap of one record."""
+        return " + ".join(
+            f"{gap.weight!r} * ({gap.perceived} - {gap.expected})" for gap in self.gaps.values()
+        )
+
+
+class Stock(BaseKpi):
+    """Records that are open from one timestamp until another, which is empty while they are."""
+
     records: Name
     since: Name = Field(alias="from")
     until: Name
@@ -409,22 +446,57 @@ class PointInTime(BaseKpi):
     chart: Chart = Chart(kind="none")
 
 
+class PointInTime(Stock):
+    """How many records are open when the period ends: begun before it, not ended before it."""
+
+    kind: Literal["point_in_time"]
+
+
+class StockShare(Stock):
+    """Of the records open when the period ends, the share that meet a condition."""
+
+    kind: Literal["stock_share"]
+    numerator: Expression
+
+
+class Clearance(Stock):
+    """Of the records open when the period began or begun in it, the share that ended in it."""
+
+    kind: Literal["clearance"]
+
+
 class Rate(BaseKpi):
     """Events per exposure, over two record types.
 
     `per` scales the value (1000: per thousand). `annualize` is the number of exposure rows that
     make up a year of one unit: 12 where the denominator has a row per month, 365 with one per day.
+    `less` is taken from the numerator: time in service less time lost.
     """
 
     kind: Literal["rate"]
     numerator: Count
     denominator: Count
+    less: Count | None = None
     per: int = Field(default=1, gt=0)
     annualize: Literal[1, 12, 365] = 1
+
+    @model_validator(mode="after")
+    def _two_scans_at_most(self) -> Self:
+        if self.less is not None and self.denominator.anchor not in (
+            self.numerator.anchor,
+            self.less.anchor,
+        ):
+            raise ValueError("with 'less' the denominator shares records and 'at' with one of both")
+        return self
 
     @property
     def scale(self) -> float:
         return float(self.per * self.annualize)
+
+    @property
+    def is_per_event(self) -> bool:
+        """Whether chance lies in the denominator, as in the time between two outages."""
+        return self.less is not None and self.denominator.anchor != self.numerator.anchor
 
     @property
     def chart_kinds(self) -> tuple[ChartKind, ...]:
@@ -433,7 +505,19 @@ class Rate(BaseKpi):
         return ("auto", "u", "laney_u", "xmr", "none")
 
 
-Kpi = Share | Mean | Quantile | CountKpi | Sum | NetScore | PointInTime | Rate
+Kpi = (
+    Share
+    | Mean
+    | Quantile
+    | CountKpi
+    | Sum
+    | NetScore
+    | GapScore
+    | PointInTime
+    | StockShare
+    | Clearance
+    | Rate
+)
 KINDS: dict[str, type[BaseKpi]] = {
     "share": Share,
     "rate": Rate,
@@ -442,5 +526,8 @@ KINDS: dict[str, type[BaseKpi]] = {
     "count": CountKpi,
     "sum": Sum,
     "net_score": NetScore,
+    "gap_score": GapScore,
     "point_in_time": PointInTime,
+    "stock_share": StockShare,
+    "clearance": Clearance,
 }

@@ -24,8 +24,10 @@ from sqm.expressions import literal, quote, render
 from sqm.kpi import (
     DURATIONS,
     BaseKpi,
+    Clearance,
     Count,
     CountKpi,
+    GapScore,
     Kpi,
     Mean,
     NetScore,
@@ -34,6 +36,8 @@ from sqm.kpi import (
     Rate,
     Related,
     Share,
+    Stock,
+    StockShare,
     Sum,
 )
 from sqm.records import RecordType
@@ -177,7 +181,7 @@ def make_plan(
     results, unadjusted, removed = {}, {}, {}
     for kpi in kpis:
         exclusions = getattr(kpi, "exclusions", None)
-        if not exclusions or isinstance(kpi, Rate | PointInTime):
+        if not exclusions or isinstance(kpi, Rate | Stock):
             results[kpi.name] = recipe_of(kpi, scans.of)
             continue
         results[kpi.name] = recipe_of(kpi.adjusted(), scans.of)
@@ -213,9 +217,9 @@ def recipe_of(kpi: Kpi, scan_of: ScanOf) -> Recipe:
     """How a KPI comes from scans; the scans are told what to count."""
     match kpi:
         case Rate():
-            return _rate_recipe(kpi, scan_of)
-        case PointInTime():
-            return _point_in_time_recipe(kpi, scan_of)
+            return _rate_recipe(kpi, scan_of) if kpi.less is None else _less_recipe(kpi, scan_of)
+        case PointInTime() | StockShare() | Clearance():
+            return _stock_recipe(kpi, scan_of)
     scan = scan_of(kpi.records, kpi.at, kpi)
     marks = scan.relate(kpi.related)
     population = [render(kpi.where, marks)] if kpi.where else []
@@ -235,12 +239,12 @@ def recipe_of(kpi: Kpi, scan_of: ScanOf) -> Recipe:
             base = scan.count(*population)
             net, extreme = f"{promoters} - {detractors}", f"{promoters} + {detractors}"
             return Recipe(kpi, scan, net, base, extreme, sample=base)
-        case Mean() | Sum():
+        case Mean() | Sum() | GapScore():
             amount = _amount(kpi, kpi.of, marks)
             total = scan.sum(amount, *population)
             square = scan.sum(amount, *population, squared=True)
             base = scan.count(*population, f"({amount}) is not null")
-            denominator = base if isinstance(kpi, Mean) else "null"
+            denominator = "null" if isinstance(kpi, Sum) else base
             return Recipe(kpi, scan, total, denominator, square, sample=base)
         case Quantile():
             column = scan.collect(_amount(kpi, kpi.of, marks), *population)
@@ -263,18 +267,55 @@ def _rate_recipe(kpi: Rate, scan_of: ScanOf) -> Recipe:
     return Recipe(kpi, above, numerator, denominator, square, denominator, other)
 
 
-def _point_in_time_recipe(kpi: PointInTime, scan_of: ScanOf) -> Recipe:
+def _less_recipe(kpi: Rate, scan_of: ScanOf) -> Recipe:
+    """A rate whose numerator is a difference; the denominator shares the scan of one part."""
+    less = kpi.less
+    if less is None:
+        raise ValueError(f"{kpi.name} has no 'less'")
+    above = scan_of(*kpi.numerator.anchor, kpi)
+    lost = scan_of(*less.anchor, kpi)
+    below = scan_of(*kpi.denominator.anchor, kpi)
+    other = next((scan for scan in (lost, below) if scan is not above), None)
+
+    def placed(scan: Scan, column: str) -> str:
+        if other is None:
+            return column
+        return _left(column) if scan is above else _right(column)
+
+    whole = placed(above, _counted(above, kpi.numerator, kpi))
+    part = placed(lost, _counted(lost, less, kpi))
+    base = placed(below, _counted(below, kpi.denominator, None))
+    square = placed(lost, _squares(lost, less, kpi))
+    if kpi.is_per_event:
+        square = placed(below, _squares(below, kpi.denominator, None))
+    return Recipe(kpi, above, f"{whole} - {part}", base, square, base, other)
+
+
+def _stock_recipe(kpi: PointInTime | StockShare | Clearance, scan_of: ScanOf) -> Recipe:
     begun = scan_of(kpi.records, kpi.since, kpi)
     ended = scan_of(kpi.records, kpi.until, kpi)
     where = [render(kpi.where)] if kpi.where else []
     since, until = quote(kpi.since), quote(kpi.until)
-    # what ended before it began was never open
-    came = begun.count(*where, f"coalesce({until} >= {since}, true)")
-    went = ended.count(*where, f"coalesce({until} >= {since}, false)")
-    begun.running.add(came)
-    ended.running.add(went)
-    still_open = f"{_left(f'running_{came}')} - {_right(f'running_{went}')}"
-    return Recipe(kpi, begun, still_open, sample=still_open, other=ended)
+
+    def open_at_end(*conditions: str) -> tuple[str, str]:
+        """How many are open when the period ends, and how many ended in it."""
+        # what ended before it began was never open
+        came = begun.count(*conditions, f"coalesce({until} >= {since}, true)")
+        went = ended.count(*conditions, f"coalesce({until} >= {since}, false)")
+        begun.running.add(came)
+        ended.running.add(went)
+        return f"{_left(f'running_{came}')} - {_right(f'running_{went}')}", _right(went)
+
+    still_open, went = open_at_end(*where)
+    match kpi:
+        case PointInTime():
+            return Recipe(kpi, begun, still_open, sample=still_open, other=ended)
+        case StockShare():
+            meeting, _ = open_at_end(*where, render(kpi.numerator))
+            return Recipe(kpi, begun, meeting, still_open, sample=still_open, other=ended)
+        case Clearance():
+            faced = f"{still_open} + {went}"
+            return Recipe(kpi, begun, went, faced, sample=faced, other=ended)
 
 
 def _counted(scan: Scan, count: Count, kpi: BaseKpi | None) -> str:
@@ -283,6 +324,15 @@ def _counted(scan: Scan, count: Count, kpi: BaseKpi | None) -> str:
         return scan.count(*where)
     amount = render(count.sum) if kpi is None else _amount(kpi, count.sum, {})
     return scan.sum(amount, *where)
+
+
+def _squares(scan: Scan, count: Count, kpi: BaseKpi | None) -> str:
+    """The sum of the squares of what `_counted` sums."""
+    if count.sum is None:
+        return _counted(scan, count, kpi)
+    where = [render(count.where)] if count.where else []
+    amount = render(count.sum) if kpi is None else _amount(kpi, count.sum, {})
+    return scan.sum(amount, *where, squared=True)
 
 
 def _amount(kpi: BaseKpi, text: str, marks: Mapping[str, str]) -> str:

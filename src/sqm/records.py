@@ -70,6 +70,13 @@ _TEAM: tuple[str, ColumnType, str] = ("team", "text", "team that did the work")
 _CUSTOMER: tuple[str, ColumnType, str] = ("customer_id", "text", "customer; hash it if personal")
 _CAUSE: tuple[str, ColumnType, str] = ("cause", "text", "cause code given at closing")
 
+# what was expected and what was perceived of each dimension of service, as in SERVQUAL
+_RATER: list[tuple[str, ColumnType, str]] = [
+    (f"{side}_{dimension}", "number", f"{dimension}: {meaning}, 1 to 7")
+    for dimension in ("reliability", "assurance", "tangibles", "empathy", "responsiveness")
+    for side, meaning in (("expectation", "expected"), ("perception", "perceived"))
+]
+
 BUILT_IN: Mapping[str, RecordType] = {
     made.name: made
     for made in (
@@ -123,6 +130,11 @@ BUILT_IN: Mapping[str, RecordType] = {
                 ("reassignment_count", "integer", "times handed to another group"),
                 ("exclusion", "text", "why it does not count: no_trouble_found, duplicate, ..."),
                 ("change_id", "text", "change that caused it"),
+                ("escalated", "boolean", "handed to a higher level or to management"),
+                ("resolution_level", "integer", "support level that resolved it, 1 to 3"),
+                ("first_contact_resolved", "boolean", "resolved during the first contact"),
+                ("fix_due_at", "timestamp", "when the fix of a problem report is due"),
+                ("fixed_at", "timestamp", "when the customer had accepted that fix"),
                 _CAUSE,
             ],
         ),
@@ -168,6 +180,7 @@ BUILT_IN: Mapping[str, RecordType] = {
                 ("affected_units", "number", "units (lines, customers) affected"),
                 ("impact", "number", "share of the service of those units that was lost, 0..1"),
                 ("is_planned", "boolean", "announced maintenance"),
+                ("primary_function_lost", "boolean", "the primary function was lost"),
                 ("attributed_to", "text", "supplier, operator or third_party"),
                 _CAUSE,
             ],
@@ -187,6 +200,7 @@ BUILT_IN: Mapping[str, RecordType] = {
                 ("csat", "integer", "satisfaction, 1 to 5"),
                 ("nps", "integer", "likelihood to recommend, 0 to 10"),
                 ("ces", "integer", "ease, agreement 1 to 7"),
+                *_RATER,
             ],
         ),
         record_type(
@@ -249,7 +263,7 @@ BUILT_IN: Mapping[str, RecordType] = {
             [
                 ("exposure_id", "text", "number of the row"),
                 ("as_of", "date", "the day"),
-                ("unit", "text", "what is counted: line, customer, system"),
+                ("unit", "text", "what is counted: line, customer, system, shipped_6_months, ..."),
                 *_PLACE,
                 ("units", "number", "units in service at the end of the day"),
             ],
@@ -268,6 +282,45 @@ BUILT_IN: Mapping[str, RecordType] = {
                 ("due_at", "timestamp", "when it is to be done"),
                 ("finished_at", "timestamp", "when it was done"),
                 ("expected_effect", "number", "expected change of the KPI, in the KPI's unit"),
+            ],
+        ),
+        record_type(
+            "changes",
+            "A change made to systems in service.",
+            [
+                ("change_id", "text", "number of the change"),
+                ("kind", "text", "standard, normal or emergency"),
+                *_PLACE,
+                _TEAM,
+                ("implemented_at", "timestamp", "when it was made"),
+                ("incidents_caused", "integer", "incidents traced back to it"),
+            ],
+        ),
+        record_type(
+            "assets",
+            "A line, device or site in the archive of the installed base.",
+            [
+                ("asset_id", "text", "number of the asset"),
+                *_PLACE,
+                ("installed_at", "timestamp", "when it was put into service"),
+                ("removed_at", "timestamp", "when it was taken out; empty: in service"),
+                ("recorded_at", "timestamp", "when it was entered in the archive"),
+                ("serial_number", "text", "serial number"),
+                ("has_location", "boolean", "its place is recorded"),
+                ("is_verified", "boolean", "its record was compared with the thing itself"),
+                ("last_audited_at", "timestamp", "when that was done last"),
+            ],
+        ),
+        record_type(
+            "costs",
+            "A booked cost of quality.",
+            [
+                ("cost_id", "text", "number of the booking"),
+                ("kind", "text", "prevention, appraisal, internal_failure or external_failure"),
+                *_PLACE,
+                ("booked_at", "timestamp", "when it was booked"),
+                ("amount", "number", "amount in the project's currency"),
+                ("cause", "text", "what it was spent on"),
             ],
         ),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sqm.catalogue import render_catalogue
 from sqm.grafana import render_overview
-from sqm.kpi import BaseKpi
+from sqm.kpi import Kpi
 from sqm.records import RecordType
 from sqm.rules import render_alert_rules, render_alertmanager, render_prometheus
 from sqm.runbook import render_runbook
@@ -13,7 +14,7 @@ from sqm.settings import Settings
 
 
 def rendered_files(
-    kpis: Sequence[BaseKpi], settings: Settings, record_types: Iterable[RecordType]
+    kpis: Sequence[Kpi], settings: Settings, record_types: Iterable[RecordType]
 ) -> dict[str, str]:
     """Path below the project, with slashes -> text."""
     return {
@@ -21,6 +22,7 @@ def rendered_files(
         "dashboards/grafana/overview.json": render_overview(kpis, settings),
         "dashboards/prometheus/kpi_alerts.yaml": render_alert_rules(kpis, settings),
         "dashboards/prometheus/prometheus.yaml": render_prometheus(settings),
+        "docs/kpis.md": render_catalogue(kpis),
         "docs/records.md": render_record_types(record_types),
         "docs/runbook.md": render_runbook(kpis),
     }

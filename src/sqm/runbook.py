@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqm.kpi import BaseKpi, Direction, PointInTime, Rate
+from sqm.kpi import BaseKpi, Direction, Rate, Stock
 from sqm.rules import alert_name
 from sqm.series import has_interval, needs_sample
 
@@ -129,7 +129,7 @@ def _kpi_section(kpi: BaseKpi) -> str:
 def _records(kpi: BaseKpi) -> str:
     if isinstance(kpi, Rate):
         return f"`{kpi.numerator.records}` and `{kpi.denominator.records}`"
-    if isinstance(kpi, PointInTime):
+    if isinstance(kpi, Stock):
         return f"`{kpi.records}`, their ends included,"
     return f"the `{getattr(kpi, 'records', 'records')}`"
 

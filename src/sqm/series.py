@@ -67,7 +67,7 @@ def has_chart(kpi: BaseKpi) -> bool:
 
 def has_interval(kpi: BaseKpi) -> bool:
     """Whether chance plays a part in the value; a number of open records is what it is."""
-    return getattr(kpi, "kind", "") != "point_in_time"
+    return getattr(kpi, "kind", "") not in ("point_in_time", "stock_share")
 
 
 def needs_sample(kpi: BaseKpi) -> bool:

@@ -16,6 +16,7 @@ CONTENT = (
     "sqm.yaml",
     "prefect.yaml",
     "docs/clocks.md",
+    "docs/kpis.md",
     "docs/records.md",
     "docs/runbook.md",
 )

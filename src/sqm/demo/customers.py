@@ -32,6 +32,15 @@ SURVEYED_SHARE_OF_TICKETS = 0.12
 ANSWERING_SHARE = 0.36
 GOOD_SHARES = (0.02, 0.025, 0.075, 0.34, 0.54)  # csat 1..5
 BAD_SHARES = (0.17, 0.14, 0.14, 0.25, 0.30)
+LONG_FORM_SHARE = 0.4
+# how far service falls short where the customer is neither pleased nor displeased
+SERVICE_QUALITY = {
+    "reliability": -0.8,
+    "assurance": -0.5,
+    "tangibles": -0.3,
+    "empathy": -0.5,
+    "responsiveness": -0.6,
+}
 RECOMMEND = (1, 3, 5, 7, 9)  # about this many points of ten, by csat
 
 
@@ -116,6 +125,7 @@ def make_surveys(
     nps = recommend + rng.choice((-1, 0, 1), size, p=(0.06, 0.50, 0.44))
     ces = np.clip(csat + rng.integers(0, 3, size), 1, 7)
     answer = pl.Series(has_answered)
+    quality = _service_quality(rng.spawn(1)[0], csat, has_answered)
     return (
         asked.with_columns(
             pl.Series("sent_at", sent),
@@ -123,11 +133,26 @@ def make_surveys(
             pl.when(answer).then(pl.Series(csat)).alias("csat"),
             pl.when(answer).then(pl.Series(nps)).alias("nps"),
             pl.when(answer & pl.Series(rng.random(size) < 0.9)).then(pl.Series(ces)).alias("ces"),
+            *quality,
         )
         .filter(pl.col("sent_at") <= span.now)
         .sort("sent_at", "job_id", "ticket_id")
         .with_columns(pl.format("SV{}", 500_001 + pl.int_range(pl.len())).alias("survey_id"))
     )
+
+
+def _service_quality(rng: np.random.Generator, csat: Ints, has_answered: Bools) -> list[pl.Expr]:
+    """Expected and perceived service in five dimensions, 1 to 7, of those who got the long form."""
+    size = len(csat)
+    is_long = pl.Series(has_answered & (rng.random(size) < LONG_FORM_SHARE))
+    columns = []
+    for dimension, shift in SERVICE_QUALITY.items():
+        expected = np.clip(6 + rng.integers(-1, 2, size), 1, 7)
+        perceived = np.clip(expected + shift + csat - 4 + rng.normal(0, 0.9, size), 1, 7)
+        for side, points in (("expectation", expected), ("perception", perceived)):
+            numbers = pl.Series(np.rint(points).astype(np.int64))
+            columns.append(pl.when(is_long).then(numbers).alias(f"{side}_{dimension}"))
+    return columns
 
 
 def _late(jobs: pl.DataFrame) -> Bools:

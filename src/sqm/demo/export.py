@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from sqm.demo.books import make_assets, make_changes, make_costs, with_incidents
 from sqm.demo.customers import make_complaints, make_surveys
 from sqm.demo.dirt import insert_broken_line, soil
 from sqm.demo.field_work import make_jobs
@@ -67,8 +68,9 @@ def write_demo_data(folder: Path, now: datetime, seed: int = 7, months: int = 16
 def _make_frames(span: Span, incidents: Incidents, seed: int) -> dict[str, pl.DataFrame]:
     """The records of each type, keyed by record type; tickets as their update log."""
     # a stream per record type: a change to one leaves the others as they are
-    trouble_rng, jobs_rng, *others = (np.random.default_rng([seed, n]) for n in range(10))
-    trouble = make_trouble(trouble_rng, span, incidents)
+    trouble_rng, jobs_rng, *others = (np.random.default_rng([seed, n]) for n in range(13))
+    changes = make_changes(others[8], span)
+    trouble = make_trouble(trouble_rng, span, incidents, changes.filter("has_failed"))
     jobs = make_jobs(jobs_rng, span, incidents, trouble.tickets)
     return {
         "jobs": jobs,
@@ -82,6 +84,9 @@ def _make_frames(span: Span, incidents: Incidents, seed: int) -> dict[str, pl.Da
         "fixes": make_fixes(others[5], span),
         "audits": make_audits(others[6], span, jobs),
         "exposure": make_exposure(others[7], span),
+        "changes": with_incidents(changes, trouble.tickets),
+        "assets": make_assets(others[9], span),
+        "costs": make_costs(others[10], span),
         "improvement_actions": make_improvement_actions(span, incidents),
     }
 

@@ -10,8 +10,11 @@ import polars as pl
 from sqm.demo.dirt import Dirt, duplicate, missing, unreadable
 from sqm.demo.layouts import (
     export_actions,
+    export_assets,
     export_audits,
+    export_changes,
     export_complaints,
+    export_costs,
     export_deliveries,
     export_exposure,
     export_fixes,
@@ -148,6 +151,33 @@ FILES = (
             Dirt("known_region", sets={"area": NOWHERE}, keeps_key=True),
         ),
         whole=("area",),
+    ),
+    ExportedFile(
+        "changes.csv", "changes", export_changes, "rfc",
+        (
+            duplicate(0.001),
+            Dirt("known_region", 0.001, sets={"area": NOWHERE}),
+            Dirt("incidents_not_negative", 0.0, sets={"incidents": "-1"}),
+        ),
+        whole=("done_on",),
+    ),
+    ExportedFile(
+        "installed_base.csv", "assets", export_assets, "tag",
+        (
+            duplicate(0.0005),
+            Dirt("known_region", 0.0005, sets={"area": NOWHERE}),
+            Dirt("removed_not_before_installed", 0.0, swaps=("in_service", "out_of_service")),
+        ),
+        whole=("out_of_service",),
+    ),
+    ExportedFile(
+        "quality_costs.csv", "costs", export_costs, "voucher",
+        (
+            duplicate(0.001),
+            Dirt("known_region", 0.001, sets={"area": NOWHERE}),
+            Dirt("known_kind", 0.0, sets={"cost_type": "X"}),
+        ),
+        whole=("booked",),
     ),
     ExportedFile("improvement_actions.csv", "improvement_actions", export_actions),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from datetime import date
 
 import polars as pl
 
+from sqm.demo.customers import SERVICE_QUALITY
 from sqm.demo.operation import DAY, HOUR, Span, wall_date
 
 SECONDS = "%Y-%m-%d %H:%M:%S"
@@ -21,6 +22,12 @@ TICKET_STATES = {
     "resolved": "Resolved",
     "closed": "Closed",
     "": None,
+}
+COST_TYPES = {
+    "prevention": "P",
+    "appraisal": "A",
+    "internal_failure": "IF",
+    "external_failure": "EF",
 }
 PRIORITIES = {"critical": "1 - Critical", "major": "2 - Major", "minor": "3 - Minor"}
 
@@ -78,6 +85,9 @@ def export_tickets(log: pl.DataFrame, span: Span) -> pl.DataFrame:
         reassignment_count=pl.col("reassignment_count").cast(pl.String),
         close_exclusion="exclusion",
         rfc="change_id",
+        escalated=_flag("escalated", "true", "false"),
+        resolved_by_level=pl.format("L{}", "resolution_level"),
+        first_call=_flag("first_contact_resolved", "true", "false"),
         closed_code="cause",
     )
 
@@ -154,6 +164,11 @@ def export_surveys(surveys: pl.DataFrame, span: Span) -> pl.DataFrame:
         q1_satisfaction=pl.col("csat").cast(pl.String),
         q2_recommend=pl.col("nps").cast(pl.String),
         q3_easy=pl.col("ces").cast(pl.String),
+        **{
+            f"q{4 + number}_{side}": pl.col(f"{column}_{dimension}").cast(pl.String)
+            for number, dimension in enumerate(SERVICE_QUALITY)
+            for side, column in (("wanted", "expectation"), ("got", "perception"))
+        },
     )
 
 
@@ -219,9 +234,51 @@ def export_exposure(exposure: pl.DataFrame, span: Span) -> pl.DataFrame:
     """The inventory: a row per day, region and product."""
     return exposure.select(
         day=pl.from_epoch("as_of").dt.date(),
+        counted="unit",
         area="region",
         service="product",
         lines_active="units",
+    )
+
+
+def export_changes(changes: pl.DataFrame, span: Span) -> pl.DataFrame:
+    """The change calendar."""
+    return changes.select(
+        rfc="change_id",
+        change_type="kind",
+        area="region",
+        service="product",
+        crew="team",
+        done_on=_text(span, "implemented_at"),
+        incidents=pl.col("incidents_caused").cast(pl.String),
+    )
+
+
+def export_assets(assets: pl.DataFrame, span: Span) -> pl.DataFrame:
+    """The archive of the installed base."""
+    return assets.select(
+        tag="asset_id",
+        area="region",
+        service="product",
+        in_service=_text(span, "installed_at"),
+        out_of_service=_text(span, "removed_at"),
+        entered=_text(span, "recorded_at"),
+        serial="serial_number",
+        place_known=_flag("has_location", "Y", "N"),
+        checked_on=_text(span, "last_audited_at"),
+    )
+
+
+def export_costs(costs: pl.DataFrame, span: Span) -> pl.DataFrame:
+    """Cost accounting: quality cost centres."""
+    return costs.select(
+        voucher="cost_id",
+        cost_type=_code("kind", COST_TYPES),
+        area="region",
+        service="product",
+        booked=_text(span, "booked_at"),
+        eur=pl.col("amount").cast(pl.String),
+        purpose="cause",
     )
 
 

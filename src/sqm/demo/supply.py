@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import polars as pl
 
@@ -17,6 +19,7 @@ from sqm.demo.operation import (
     REGION_SHARES,
     REGIONS,
     TEAMS,
+    Ints,
     Span,
     lines_in_service,
     lognormal,
@@ -24,6 +27,7 @@ from sqm.demo.operation import (
     midnight_of,
     names,
     until_now,
+    wall_date,
 )
 
 ORDER_LINES_PER_DAY = 36
@@ -32,6 +36,14 @@ AUDITS_PER_DAY = 9
 AUDIT_KINDS = ("installation", "process", "safety")
 CONFORMING_ITEMS = np.array([0.9975, 0.996, 0.9985])
 FINDINGS = ("cable_routing", "labelling", "missing_photo", "tool_not_calibrated", "ladder_use")
+UNITS_SHIPPED_PER_MONTH = 2_200
+# months of shipments that each population holds, as TL 9000 counts returns
+SHIPPED_MONTHS = {
+    "shipped_6_months": 6,
+    "shipped_12_months_before": 12,
+    "shipped_earlier": 30,
+    "shipped_basic_period": 12,
+}
 RETURN_REASONS = ("defective", "no_fault_found", "wrong_unit", "damaged_in_transport")
 
 
@@ -151,14 +163,37 @@ def make_exposure(rng: np.random.Generator, span: Span) -> pl.DataFrame:
     lines = LINES_NOW * np.outer(lines_in_service(days), shares)
     lines = np.rint(lines * (1 + 0.001 * rng.standard_normal(lines.shape))).astype(np.int64)
     per_day = len(REGIONS) * len(PRODUCTS)
-    return pl.DataFrame(
+    in_service = pl.DataFrame(
         {
             "as_of": np.repeat(days, per_day),
+            "unit": ["line"] * (len(days) * per_day),
             "region": [region for region in REGIONS for _ in PRODUCTS] * len(days),
             "product": list(PRODUCTS) * (len(REGIONS) * len(days)),
             "units": lines.ravel(),
         }
     )
+    return pl.concat([in_service, _shipped_populations(days)])
+
+
+def _shipped_populations(days: Ints) -> pl.DataFrame:
+    """Units in the field by the age of their shipment, on the first of each month."""
+    firsts = [day for day in days.tolist() if wall_date(day).day == 1]
+    places = list(product(REGIONS, PRODUCTS))
+    shares = np.outer(REGION_SHARES, PRODUCT_SHARES).ravel().tolist()
+    rows = [
+        (first, unit, region, family, round(UNITS_SHIPPED_PER_MONTH * months * share))
+        for first in firsts
+        for unit, months in SHIPPED_MONTHS.items()
+        for (region, family), share in zip(places, shares, strict=True)
+    ]
+    columns = {
+        "as_of": pl.Int64,
+        "unit": pl.String,
+        "region": pl.String,
+        "product": pl.String,
+        "units": pl.Int64,
+    }
+    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
 def make_improvement_actions(span: Span, incidents: Incidents) -> pl.DataFrame:

@@ -74,8 +74,13 @@ class Trouble:
     events: pl.DataFrame
 
 
-def make_trouble(rng: np.random.Generator, span: Span, incidents: Incidents) -> Trouble:
-    """All tickets opened in the span, with their history up to now."""
+def make_trouble(
+    rng: np.random.Generator, span: Span, incidents: Incidents, failed_changes: pl.DataFrame
+) -> Trouble:
+    """All tickets opened in the span, with their history up to now.
+
+    An incident caused by a change is put down to the last failed one in its region.
+    """
     demands = make_demands(rng, span, TICKETS_PER_DAY, WHOLE_WEEK, night_share=0.3)
     is_cut = np.zeros(len(demands), dtype=bool)
     if span.start <= incidents.fibre_cut.starts:
@@ -88,9 +93,10 @@ def make_trouble(rng: np.random.Generator, span: Span, incidents: Incidents) -> 
     severity = rng.choice(3, len(demands), p=SEVERITY_SHARES)
     severity[is_cut] = SEVERITIES.index("major")
     opened = _describe(rng, demands, kind, severity, is_cut)
-    changes = _changes(
-        rng, demands.at, _durations(rng, demands.at, kind, severity, is_cut, incidents)
-    )
+    opened = _blame(opened, failed_changes)
+    durations = _durations(rng, demands.at, kind, severity, is_cut, incidents)
+    opened = opened.with_columns(_support(rng.spawn(1)[0], kind, severity, durations))
+    changes = _changes(rng, demands.at, durations)
     log = _log_of(opened, changes.filter(pl.col("at") <= span.now))
     events = pl.concat(
         [
@@ -145,7 +151,7 @@ def _describe(
     exclusion = rng.choice(len(EXCLUSIONS), size, p=EXCLUSION_SHARES)
     exclusion[is_cut] = 0
     by_change = (rng.random(size) < 0.03) & (kind == INCIDENT) & ~is_cut
-    change = np.where(by_change, rng.integers(3_001, 3_801, size), 0)
+    rng.integers(0, 800, size)  # keeps the stream of the numbers that follow
     limit = (LIMIT_HOURS[kind, severity] * HOUR).astype(np.int64)
     return pl.DataFrame(
         {
@@ -166,10 +172,40 @@ def _describe(
             "due_at": demands.at + limit,
             "is_handed_over": rng.random(size) < 0.15,
             "exclusion": names(EXCLUSIONS, exclusion),
-            "change_id": [f"CHG{number}" if number else "" for number in change.tolist()],
+            "is_by_change": by_change,
             "cause": cause,
         }
     ).with_columns(pl.format("INC{}", 1_000_001 + pl.col("ticket")).alias("ticket_id"))
+
+
+def _blame(opened: pl.DataFrame, failed_changes: pl.DataFrame) -> pl.DataFrame:
+    """Name the change that an incident was caused by."""
+    last = opened.join_asof(
+        failed_changes.sort("implemented_at").select("region", "implemented_at", "change_id"),
+        left_on="opened_at",
+        right_on="implemented_at",
+        by="region",
+        check_sortedness=False,
+    )
+    return opened.with_columns(
+        pl.when("is_by_change").then(last["change_id"]).fill_null("").alias("change_id")
+    )
+
+
+def _support(
+    rng: np.random.Generator, kind: Ints, severity: Ints, durations: Floats
+) -> list[pl.Series]:
+    """Who resolved each ticket: the quick ones at the first contact, some by a higher level."""
+    size = len(kind)
+    is_quick = durations < 0.85 * HOUR * MEDIAN_HOURS[kind, severity]
+    at_once = is_quick & (kind != PROBLEM) & (rng.random(size) < 0.9)
+    level = np.where(at_once, 1, 1 + rng.choice(3, size, p=(0.65, 0.27, 0.08)))
+    escalated = (level == 3) | (~at_once & (rng.random(size) < 0.02))
+    return [
+        pl.Series("first_contact_resolved", at_once),
+        pl.Series("resolution_level", level),
+        pl.Series("escalated", escalated),
+    ]
 
 
 def _durations(
@@ -242,6 +278,10 @@ def _log_of(opened: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
             pl.when(is_over).then(pl.col("resolved_at") <= pl.col("due_at")).alias("met_sla"),
             when_over.then(pl.col("cause")).alias("cause"),
             when_over.then(pl.col("exclusion")).alias("exclusion"),
+            *(
+                when_over.then(pl.col(column)).alias(column)
+                for column in ("first_contact_resolved", "resolution_level", "escalated")
+            ),
             (pl.col("is_handed_over") & (pl.col("modification") > 0))
             .cast(pl.Int64)
             .alias("reassignment_count"),

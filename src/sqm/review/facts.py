@@ -8,8 +8,10 @@ from markupsafe import Markup, escape
 
 from sqm.kpi import (
     BaseKpi,
+    Clearance,
     Count,
     CountKpi,
+    GapScore,
     Kpi,
     Mean,
     NetScore,
@@ -18,6 +20,8 @@ from sqm.kpi import (
     Rate,
     Related,
     Share,
+    Stock,
+    StockShare,
     Sum,
     Target,
 )
@@ -62,7 +66,7 @@ def formula(kpi: Kpi, words: Words) -> Markup:
     parts = [_head(kpi, words)]
     if not isinstance(kpi, Rate):
         parts += _where(kpi.where, words)
-    if not isinstance(kpi, Rate | PointInTime):
+    if not isinstance(kpi, Rate | Stock):
         parts.append(words.markup("formula_at", at=_code(kpi.at)))
         parts += [_related(name, related, words) for name, related in kpi.related.items()]
     if isinstance(kpi, Rate) and kpi.annualize > 1:
@@ -75,7 +79,7 @@ def _head(kpi: Kpi, words: Words) -> Markup:
     match kpi:
         case Share():
             return words.markup(key, records=words.records(kpi.records), what=_code(kpi.numerator))
-        case Mean() | Sum():
+        case Mean() | Sum() | GapScore():
             return words.markup(key, records=words.records(kpi.records), what=_code(kpi.of))
         case Quantile():
             return words.markup(
@@ -93,7 +97,15 @@ def _head(kpi: Kpi, words: Words) -> Markup:
                 what=_code(kpi.promoter),
                 against=_code(kpi.detractor),
             )
-        case PointInTime():
+        case StockShare():
+            return words.markup(
+                key,
+                records=words.records(kpi.records),
+                what=_code(kpi.numerator),
+                since=_code(kpi.since),
+                until=_code(kpi.until),
+            )
+        case PointInTime() | Clearance():
             return words.markup(
                 key,
                 records=words.records(kpi.records),
@@ -102,6 +114,8 @@ def _head(kpi: Kpi, words: Words) -> Markup:
             )
         case Rate():
             top, bottom = _count(kpi.numerator, words), _count(kpi.denominator, words)
+            if kpi.less is not None:
+                top = words.markup("formula_less", top=top, less=_count(kpi.less, words))
             if kpi.per == 1:
                 return words.markup("formula_ratio", top=top, bottom=bottom)
             return words.markup(key, top=top, scale=number(kpi.per), bottom=bottom)

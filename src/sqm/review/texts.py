@@ -33,6 +33,8 @@ FAMILIES: dict[str, Pair] = {
     "complaints": ("Complaints", "投诉"),
     "customer": ("Customer", "客户"),
     "availability": ("Availability", "可用性"),
+    "safety_and_process": ("Safety and process", "安全与过程"),
+    "archive": ("Records and installed base", "记录与资产档案"),
     "compliance": ("Compliance", "合规"),
     "deliveries": ("Deliveries", "交付"),
     "network": ("Network", "网络"),
@@ -75,6 +77,9 @@ RECORDS: dict[str, Pair] = {
     "audits": ("audits", "检查"),
     "exposure": ("exposure", "归一化单元"),
     "improvement_actions": ("improvement actions", "改进措施"),
+    "changes": ("changes", "变更"),
+    "assets": ("assets", "资产"),
+    "costs": ("costs", "成本"),
 }
 
 # written with spaces; underscores mean the same
@@ -226,6 +231,10 @@ TEXTS: dict[str, Pair] = {
     "formula_sum": ("Sum of {what} over {records}", "{records}的{what}之和"),
     "formula_net_score": ("100 × (share of promoters − share of detractors) of {records}; promoters meet {what}, detractors {against}", "{records}中100 ×（推荐者比例 − 贬损者比例）；推荐者满足{what}，贬损者满足{against}"),
     "formula_point_in_time": ("Number of {records} open when the period ends: begun by {since}, not ended by {until}", "期末仍未结束的{records}数：以{since}开始，以{until}结束"),
+    "formula_gap_score": ("Mean of {what} over {records}", "{records}的{what}均值"),
+    "formula_stock_share": ("Share that meet {what} of the {records} open when the period ends: begun by {since}, not ended by {until}", "期末仍未结束的{records}中满足{what}的比例：以{since}开始，以{until}结束"),
+    "formula_clearance": ("Of the {records} open when the period began or begun in it by {since}, the share ended in it by {until}", "期初未结束及本期以{since}开始的{records}中，本期以{until}结束的比例"),
+    "formula_less": ("({top} less {less})", "（{top}减去{less}）"),
     "formula_ratio": ("{top} divided by {bottom}", "{top}除以{bottom}"),
     "formula_rate": ("{top} per {scale} {bottom}", "每{scale}{bottom}的{top}"),
     "formula_sum_of": ("sum of {what} over {records}", "{records}的{what}之和"),
