@@ -57,7 +57,16 @@ def compute(kpi: Kpi, case: Mapping[str, Any]) -> pl.DataFrame:
     with tables() as connection:
         for name, rows in given.items():
             fill(connection, name, rows)
-        return compute_values(connection, [kpi], BUILT_IN, PROJECT.settings.timezone, as_of)
+        settings = PROJECT.settings
+        return compute_values(
+            connection,
+            [kpi],
+            BUILT_IN,
+            settings.timezone,
+            as_of,
+            settings.clocks,
+            settings.calendar_versions,
+        )
 
 
 def fill(connection: duckdb.DuckDBPyConnection, name: str, rows: list[dict[str, Any]]) -> None:
