@@ -12,6 +12,7 @@ from markupsafe import Markup
 from sqm.kpi import Direction, Kpi, Rate, Status
 from sqm.review import formats
 from sqm.review.cells import distance_cell, sparkline
+from sqm.review.course import trend_word
 from sqm.review.formats import Style, style_of
 from sqm.review.readings import Reading, Readings, chart_window, charted, period_before
 from sqm.review.segments import is_additive
@@ -101,6 +102,8 @@ class Row:
     before: str
     change: str
     spark: Markup
+    trend: str  # what signals say of the last periods; mostly nothing
+    trend_css: str
     n: str
     n_title: str
     window: str
@@ -140,6 +143,7 @@ def build_row(
     value = reading.value if reading else None
     target = reading.target if reading else _target_on(kpi, until)
     was = before.value if before else None
+    trend_said, trend_css = trend_word(kpi, trend, words, edition.today)
     breaches = _breaches(edition, kpi, window, reading, style)
     return Row(
         kpi=kpi,
@@ -166,6 +170,8 @@ def build_row(
             width=sizes.spark[0],
             height=sizes.spark[1],
         ),
+        trend=trend_said,
+        trend_css=trend_css,
         n="" if reading is None else cases_text(kpi, reading),
         n_title=_exposure(kpi, reading, words),
         window=window or "",
