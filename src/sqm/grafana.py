@@ -17,6 +17,7 @@ from grafana_foundation_sdk.models.common import (
     BigValueGraphMode,
     BigValueTextMode,
     DataSourceRef,
+    LineInterpolation,
     VizOrientation,
 )
 from grafana_foundation_sdk.models.dashboard import (
@@ -30,6 +31,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from sqm.kpi import BaseKpi, Unit
 from sqm.panels import (
     AMBER,
+    BLUE,
     GREEN,
     GREY,
     RED,
@@ -44,8 +46,13 @@ from sqm.panels import (
 )
 from sqm.queries import Scope, has_critical
 from sqm.series import (
+    CENTER,
     JOB,
+    LIMIT_HIGH,
+    LIMIT_LOW,
+    SIGNAL,
     STALE_AFTER_SECONDS,
+    has_chart,
     label_of,
 )
 from sqm.settings import Settings
@@ -110,9 +117,10 @@ def _layout(scope: Scope) -> list[tuple[str, list[Panel]]]:
             for unit in scope.units(kpis)
         ]
         rows.append((_in_words(family or "kpis"), [*tables]))
-    chosen: list[Panel] = [_over_time(scope)]
+    chosen: list[Panel] = [_control_chart(scope)] if any(map(has_chart, scope.kpis)) else []
     if scope.chosen:
         chosen.append(_by_segment(scope))
+    chosen.append(_over_time(scope))
     rows.append(("Chosen KPI: $kpi", chosen))
     rows.append(("Pipeline", _pipeline()))
     return [(title, panels) for title, panels in rows if scope.kpis or title == "Pipeline"]
@@ -273,7 +281,7 @@ def _over_time(scope: Scope) -> timeseries.Panel:
         timeseries.Panel()
         .title("$kpi over time")
         .description("Value with its interval, target, thresholds, and the number of cases.")
-        .span(12 if scope.chosen else 24)
+        .span(24)
         .height(10)
         .no_value("No data for this window and segment")
     )
@@ -301,6 +309,50 @@ def _over_time(scope: Scope) -> timeseries.Panel:
     panel.override_by_name("critical", field_options(color=fixed_colour(RED)))
     count = {"custom_drawStyle": "bars", "custom_axisPlacement": "right", "unit": "short"}
     return panel.override_by_name("n", field_options(**count, color=fixed_colour(GREY)))
+
+
+def _control_chart(scope: Scope) -> timeseries.Panel:
+    """Mean, limits and target beside the value, whatever window the chart is of."""
+    panel = (
+        timeseries.Panel()
+        .title("$kpi: control chart")
+        .description(
+            "The last complete period of the chart's window, with mean, control limits and "
+            "target. A red point: the period completes a run rule."
+        )
+        .span(12 if scope.chosen else 24)
+        .height(10)
+        .interval("1d")
+        .line_interpolation(LineInterpolation.STEP_AFTER)
+        .no_value("No control limits: too few complete periods, or this KPI has no chart")
+    )
+    lines = f"{CENTER}|{LIMIT_LOW}|{LIMIT_HIGH}|target"
+    charted = scope.charted(f'__name__="sqm_${{kpi}}_{CENTER}"')
+    signals = scope.charted(f'__name__="sqm_${{kpi}}_{SIGNAL}"')
+    for unit in scope.units([kpi for kpi in scope.kpis if has_chart(kpi)]):
+        own = scope.charted(f'__name__="sqm_${{kpi}}_{unit.value}"')
+        shown = scope.charted(f'__name__=~"sqm_${{kpi}}_({unit.value}|{lines})"')
+        named = f'label_replace({shown}, "line", "$1", "__name__", "sqm_${{kpi}}_(.+)")'
+        every = f"{named} and on (window) {charted} and on () {own}"
+        marked = f"{own} and on (window) {signals} > 0"
+        asked = {unit.value: (every, "{{line}}"), f"signal_{unit.value}": (marked, "signal")}
+        for ref, (query, legend) in asked.items():
+            panel.with_target(prom_query(query, ref, instant=False).legend_format(legend))
+            shown_as = field_options(unit=grafana_unit(unit, scope.settings))
+            panel.override_by_query(ref, shown_as)
+        panel.override_by_name(unit.value, field_options(displayName="value", custom_lineWidth=2))
+    dotted = {"custom_lineStyle": {"fill": "dot", "dash": [2, 6]}, "color": fixed_colour(GREY)}
+    band = {"custom_fillBelowTo": LIMIT_LOW, "custom_fillOpacity": 5}
+    for name, title, more in (
+        (LIMIT_HIGH, "upper limit", {**dotted, **band}),
+        (LIMIT_LOW, "lower limit", dotted),
+        (CENTER, "mean", {"color": fixed_colour(GREY)}),
+    ):
+        panel.override_by_name(name, field_options(displayName=title, **more))
+    dashed = {"custom_lineStyle": {"fill": "dash", "dash": [10, 10]}}
+    panel.override_by_name("target", field_options(**dashed, color=fixed_colour(BLUE)))
+    points = {"custom_drawStyle": "points", "custom_pointSize": 9, "color": fixed_colour(RED)}
+    return panel.override_by_name("signal", field_options(**points))
 
 
 def _by_segment(scope: Scope) -> table.Panel:

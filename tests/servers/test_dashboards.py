@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,8 @@ from sqm.grafana import render_overview
 
 KPIS = [on_time_rate(alert={"for": "1s"}), time_to_restore(), open_tickets(), complaints()]
 RATE, RESTORE, TICKETS, COMPLAINTS = KPIS
+WEEK = {"window": "week", "period_start": date(2026, 10, 19), "period_end": date(2026, 10, 26)}
+LIMITS = {"center": 0.95, "limit_low": 0.91, "limit_high": 0.99, "signal": "we1", "chart": "p"}
 
 
 def filled(expression: str, kpi: str) -> str:
@@ -41,6 +43,7 @@ def test_every_query_is_accepted_and_finds_data(tmp_path: Path, monitor):
         row(RESTORE, 7200, by="region", segment="Coast"),
         row(TICKETS, 90),
         row(COMPLAINTS, 7, status="no_target"),
+        row(RATE, 0.84, **WEEK, **LIMITS),
     ]
     publish(tmp_path / "var", KPIS, rows, published_at=datetime.now(UTC))
     monitored = monitor(KPIS, tmp_path / "var")

@@ -24,6 +24,7 @@ from sqm.review.wording import Words
 
 REACH = 1.0  # limits widen the axis by no more than this share at each end
 NOTED = 4  # groups that get a note on the chart: the newest
+BOLD = 1.06  # bold text is wider
 LINE = 12  # height of a line of text
 PHASE_ROOM = 170.0
 
@@ -176,7 +177,7 @@ def draw_notes(
         ]
         y = min(ys) if group.side > 0 else max(ys)
         near = plot.middle(group.first) - 8, plot.middle(group.last) + 8
-        heights = (y - 4, y - 30, y + 18, plot.top + 10, plot.bottom - 22)
+        heights = (y - 4, y - 30, y + 18, *_levels(plot))
         spots = [_box(near[0], at, lines, is_left=True) for at in heights]
         spots += [_box(near[1], at, lines, is_left=False) for at in heights]
         spots += [_box(near[0], at, lines, is_left=False) for at in heights]
@@ -185,6 +186,12 @@ def draw_notes(
         tone = "" if group.is_bad is None else ("t-bad " if group.is_bad else "t-good ")
         svg.text(box.left, box.top + 9, lines[0], f"{tone}b halo")
         svg.text(box.left, box.top + 9 + LINE, lines[1], "halo")
+
+
+def _levels(plot: Plot) -> list[float]:
+    """Heights for a note anywhere on the chart, from the top down."""
+    room = plot.bottom - plot.top - 2 * LINE
+    return [plot.top + 9 + LINE * n for n in range(int(room / LINE) + 1)]
 
 
 def _cost(
@@ -202,6 +209,6 @@ def _cost(
 
 def _box(x: float, y: float, lines: Sequence[str], is_left: bool) -> Box:
     """The place of lines of text that end, or begin, at x; y is the first line's baseline."""
-    width = max(text_width(line, FONT) for line in lines)
+    width = max(text_width(line, FONT) for line in lines) * BOLD
     left = x - width if is_left else x
     return Box(left, y - 9, left + width, y - 9 + LINE * len(lines))
