@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median_high, median_low
 
 from sqm.kpi import BaseKpi, NetScore, Unit
 from sqm.review import formats
@@ -22,7 +23,7 @@ from sqm.review.signals import (
 from sqm.review.svg import Label, Svg, fitting, text_width
 from sqm.review.wording import Words
 
-REACH = 1.0  # limits widen the axis by no more than this share at each end
+REACH = 0.5  # limits widen the axis by no more than this share at each end
 NOTED = 4  # groups that get a note on the chart: the newest
 BOLD = 1.06  # bold text is wider
 LINE = 12  # height of a line of text
@@ -51,11 +52,16 @@ class Box:
 
 
 def limits_range(readings: Sequence[Reading], values: Sequence[float]) -> list[float]:
-    """Means, and limits where they do not press the line flat."""
-    low, high = min(values), max(values)
-    reach = (high - low) * REACH or abs(high) * 0.1 or 1.0
-    levels = [x for r in readings for x in (r.center, r.limit_low, r.limit_high) if x is not None]
-    return [x for x in levels if low - reach <= x <= high + reach]
+    """Means and usual limits; those of small samples where they do not press the line flat."""
+    lows = [r.limit_low for r in readings if r.limit_low is not None]
+    highs = [r.limit_high for r in readings if r.limit_high is not None]
+    if not lows or not highs:
+        return []
+    usual = [median_high(lows), median_low(highs)]
+    low, high = min([*values, *usual]), max([*values, *usual])
+    reach = (high - low) * REACH
+    levels = [*lows, *highs, *(r.center for r in readings if r.center is not None)]
+    return [*usual, *(x for x in levels if low - reach <= x <= high + reach)]
 
 
 def draw_limits(svg: Svg, plot: Plot, kpi: BaseKpi, readings: Sequence[Reading]) -> None:

@@ -18,7 +18,7 @@ from sqm.review.plot import is_drawn
 from sqm.review.readings import Reading, chart_window, charted, period_before
 from sqm.review.segments import Comparison, Mark, compare, first_dimension, is_additive
 from sqm.review.signals import has_limits
-from sqm.review.views import Edition, Row, interval_text
+from sqm.review.views import Edition, Row, interval_text, known_until
 from sqm.review.wording import (
     Words,
     cases_text,
@@ -105,7 +105,7 @@ def _finding(edition: Edition, row: Row, trend: list[Reading], window: str) -> s
     """Whether the process changed, then how it stands against its target."""
     words, kpi = edition.words, row.kpi
     against = chart_finding(kpi, trend, row.style, window, words)
-    course = course_finding(kpi, trend, window, words, edition.today)
+    course = course_finding(kpi, trend, window, words, known_until(edition, kpi))
     if not course:
         return against
     if words.language == "zh":

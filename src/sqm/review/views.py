@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
@@ -24,7 +24,7 @@ from sqm.review.wording import (
     missing_word,
     status_sentence,
 )
-from sqm.snapshot import SEPARATOR, Snapshot
+from sqm.snapshot import SEPARATOR, Snapshot, SourceFacts
 
 SPARK_PERIODS = {"week": 26, "month": 24}
 NAMED = 3  # segments that are named where they are told in one phrase
@@ -143,7 +143,7 @@ def build_row(
     value = reading.value if reading else None
     target = reading.target if reading else _target_on(kpi, until)
     was = before.value if before else None
-    trend_said, trend_css = trend_word(kpi, trend, words, edition.today)
+    trend_said, trend_css = trend_word(kpi, trend, words, known_until(edition, kpi))
     breaches = _breaches(edition, kpi, window, reading, style)
     return Row(
         kpi=kpi,
@@ -302,6 +302,31 @@ def tally_segments(rows: Iterable[Row]) -> list[tuple[Status, int]]:
     """How many segments are off target with evidence, by status."""
     found = [breach.reading.status for row in rows for breach in row.breaches]
     return [(status, found.count(status)) for status in OFF_TARGET if status in found]
+
+
+def late_sources(edition: Edition) -> list[SourceFacts]:
+    """The sources that delivered nothing for longer than expected when the run computed."""
+    return [source for source in edition.manifest.sources if overdue(edition, source)]
+
+
+def overdue(edition: Edition, source: SourceFacts) -> timedelta | None:
+    """How old the newest record of a late source is; None when it is not late."""
+    if source.expected_every_hours is None:
+        return None
+    if source.last_record_at is None:
+        return timedelta.max
+    age = formats.in_utc(edition.manifest.as_of) - formats.in_utc(source.last_record_at)
+    return age if age > timedelta(hours=source.expected_every_hours) else None
+
+
+def known_until(edition: Edition, kpi: Kpi) -> date:
+    """Periods that end later say nothing of the course: not over, or their source is late."""
+    newest = [
+        formats.in_utc(source.last_record_at).astimezone(edition.zone).date()
+        for source in late_sources(edition)
+        if source.records in records_of(kpi) and source.last_record_at
+    ]
+    return min([edition.today, *newest])
 
 
 def records_of(kpi: Kpi) -> set[str]:
