@@ -23,7 +23,7 @@ from sqm.review.signals import (
 from sqm.review.svg import Label, Svg, fitting, text_width
 from sqm.review.wording import Words
 
-REACH = 0.5  # limits widen the axis by no more than this share at each end
+REACH = 1.0  # limits widen the axis by no more than this share at each end
 NOTED = 4  # groups that get a note on the chart: the newest
 BOLD = 1.06  # bold text is wider
 LINE = 12  # height of a line of text
