@@ -229,6 +229,16 @@ def test_the_chart_notes_each_group_once():
     assert ">from week of 24 Aug</text>" in svg
 
 
+def test_two_notes_do_not_share_a_place():
+    values = [0.95, 0.951] * 12
+    readings = weeks(*values, 0.80, 0.955, 0.92, w24="we1", w26="we1")
+    svg = chart(readings)
+
+    assert svg.count(' b halo"') == 2
+    boxes = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="t-bad b halo"', svg)
+    assert len(set(boxes)) == 2
+
+
 # ---- said
 
 
@@ -445,7 +455,8 @@ def test_what_a_late_source_has_not_brought_is_no_trend():
     late = source("work_orders", "jobs", hours_old=24 * 27)  # nothing since 6 October
 
     board = render_board(limited(7, sources=(late,)), AS_OF, "en")
-    review = render_review(limited(7, sources=(late,)), OCTOBER, "en")
+    review = render_review(limited(7, sources=(late,)), OCTOBER, "en").replace("\xa0", " ")
 
     assert "worsening" not in board
-    assert "No signal in 7 weeks" in review
+    assert "No signal in 7 weeks, judged to 6 Oct 2026: a source is late; " in review
+    assert "below the lower limit" not in review

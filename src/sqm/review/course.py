@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 from sqm.kpi import BaseKpi
@@ -29,6 +30,11 @@ from sqm.windows import Unit
 def over_by(readings: Sequence[Reading], today: date) -> list[Reading]:
     """The periods that are over: the others are not tested."""
     return [r for r in readings if r.period_end <= today]
+
+
+def judged(readings: Sequence[Reading], until: date) -> list[Reading]:
+    """The readings without signals of periods that end later: what is missing is no signal."""
+    return [r if r.period_end <= until else replace(r, signal="") for r in readings]
 
 
 def course_finding(

@@ -27,6 +27,7 @@ REACH = 1.0  # limits widen the axis by no more than this share at each end
 NOTED = 4  # groups that get a note on the chart: the newest
 BOLD = 1.06  # bold text is wider
 LINE = 12  # height of a line of text
+FAR = 0.25  # hundreds of pixels beyond which a line leads from a note to its signal
 PHASE_ROOM = 170.0
 
 
@@ -187,11 +188,22 @@ def draw_notes(
         spots = [_box(near[0], at, lines, is_left=True) for at in heights]
         spots += [_box(near[1], at, lines, is_left=False) for at in heights]
         spots += [_box(near[0], at, lines, is_left=False) for at in heights]
-        box = min(spots, key=lambda spot: _cost(spot, plot, points, boxes))
+        mark = plot.middle(group.first), y
+        box = min(spots, key=lambda spot: _cost(spot, plot, points, boxes) + _far(spot, *mark))
         boxes.append(box)
+        if _far(box, *mark) > FAR:
+            below = y > box.bottom
+            foot = min(max(mark[0], box.left), box.right), box.bottom if below else box.top
+            svg.path((foot, (mark[0], y - 5 if below else y + 5)), "g-lead")
         tone = "" if group.is_bad is None else ("t-bad " if group.is_bad else "t-good ")
         svg.text(box.left, box.top + 9, lines[0], f"{tone}b halo")
         svg.text(box.left, box.top + 9 + LINE, lines[1], "halo")
+
+
+def _far(box: Box, x: float, y: float) -> float:
+    """Among places that hide as little, the near one is taken."""
+    across = max(box.left - x, x - box.right, 0.0)
+    return (across + max(box.top - y, y - box.bottom, 0.0)) / 100
 
 
 def _levels(plot: Plot) -> list[float]:

@@ -11,7 +11,7 @@ from sqm.kpi import Kpi, Rate, Status
 from sqm.review import formats
 from sqm.review.cells import bars, dot_plot
 from sqm.review.charts import kpi_chart, value_range
-from sqm.review.course import course_finding, limits_caption, signal_text
+from sqm.review.course import course_finding, judged, limits_caption, signal_text
 from sqm.review.facts import Fact, facts_of
 from sqm.review.formats import Style
 from sqm.review.plot import is_drawn
@@ -83,6 +83,7 @@ def build_section(edition: Edition, row: Row, until: date) -> Section:
     words, kpi = edition.words, row.kpi
     window = chart_window(kpi) or row.window or kpi.windows[0]
     trend = charted(edition.readings.totals(kpi.name, window), window, until)
+    trend = judged(trend, known_until(edition, kpi))
     finding = _finding(edition, row, trend, window)
     has_value = any(r.value is not None for r in trend)
     return Section(
@@ -105,9 +106,13 @@ def _finding(edition: Edition, row: Row, trend: list[Reading], window: str) -> s
     """Whether the process changed, then how it stands against its target."""
     words, kpi = edition.words, row.kpi
     against = chart_finding(kpi, trend, row.style, window, words)
-    course = course_finding(kpi, trend, window, words, known_until(edition, kpi))
+    until = known_until(edition, kpi)
+    course = course_finding(kpi, trend, window, words, until)
     if not course:
         return against
+    if until < min(edition.today, trend[-1].period_end):
+        day = formats.day(until, words.language)
+        course = words("course_late", said=course, day=day)
     if words.language == "zh":
         return f"{course}；{against}"
     return f"{course}; {against[:1].lower()}{against[1:]}"

@@ -233,6 +233,7 @@ TEXTS: dict[str, Pair] = {
     "course_changed": ("From {since} it is a different process, {side}", "自{since}起过程已不同（{side}）"),
     "course_before": ("Since before this chart it is a different process, {side}: {mean}", "本图之前过程已不同（{side}）：{mean}"),
     "course_pattern": ("From {since} it does not vary by chance alone", "自{since}起波动不再仅由偶然所致"),
+    "course_late": ("{said}, judged to {day}: a source is late", "{said}（来源逾期，仅判至{day}）"),
     "trend_worsening": ("worsening", "变差"),
     "trend_improving": ("improving", "改善"),
     "trend_event": ("one event", "单次事件"),

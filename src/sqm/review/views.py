@@ -12,7 +12,7 @@ from markupsafe import Markup
 from sqm.kpi import Direction, Kpi, Rate, Status
 from sqm.review import formats
 from sqm.review.cells import distance_cell, sparkline
-from sqm.review.course import trend_word
+from sqm.review.course import judged, trend_word
 from sqm.review.formats import Style, style_of
 from sqm.review.readings import Reading, Readings, chart_window, charted, period_before
 from sqm.review.segments import is_additive
@@ -138,6 +138,7 @@ def build_row(
     totals = edition.readings.totals(kpi.name, window) if window else []
     trend_window = chart_window(kpi) or window or kpi.windows[0]
     trend = charted(edition.readings.totals(kpi.name, trend_window), trend_window, until)
+    trend = judged(trend, known_until(edition, kpi))
     style = style_for(edition, kpi, trend, reading)
     before = period_before(totals, reading) if reading else None
     value = reading.value if reading else None
