@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median_high, median_low
 
 from sqm.kpi import BaseKpi, NetScore, Unit
@@ -169,12 +170,7 @@ def draw_notes(
     """One note for each of the newest groups of signals, where it hides least."""
     if not has_limits(readings):
         return
-    boxes = list(taken)
-    points = [
-        (plot.middle(i), plot.value.at(r.value))
-        for i, r in enumerate(readings)
-        if r.value is not None
-    ]
+    boxes, points = list(taken), _along(plot, readings)
     for group in find_groups(kpi, readings)[-NOTED:]:
         lines = note_of(group, readings, window, words)
         ys = [
@@ -188,6 +184,7 @@ def draw_notes(
         spots = [_box(near[0], at, lines, is_left=True) for at in heights]
         spots += [_box(near[1], at, lines, is_left=False) for at in heights]
         spots += [_box(near[0], at, lines, is_left=False) for at in heights]
+        spots += [_box(near[1], at, lines, is_left=True) for at in heights]
         mark = plot.middle(group.first), y
         box = min(spots, key=lambda spot: _cost(spot, plot, points, boxes) + _far(spot, *mark))
         boxes.append(box)
@@ -196,8 +193,23 @@ def draw_notes(
             foot = min(max(mark[0], box.left), box.right), box.bottom if below else box.top
             svg.path((foot, (mark[0], y - 5 if below else y + 5)), "g-lead")
         tone = "" if group.is_bad is None else ("t-bad " if group.is_bad else "t-good ")
-        svg.text(box.left, box.top + 9, lines[0], f"{tone}b halo")
-        svg.text(box.left, box.top + 9 + LINE, lines[1], "halo")
+        is_before = box.right <= near[1]
+        x, anchor = (box.right, "end") if is_before else (box.left, "start")
+        svg.text(x, box.top + 9, lines[0], f"{tone}b halo", anchor)
+        svg.text(x, box.top + 9 + LINE, lines[1], "halo", anchor)
+
+
+def _along(plot: Plot, readings: Sequence[Reading]) -> list[tuple[float, float]]:
+    """Places along the line of values, which notes should not hide."""
+    ends = [
+        (plot.middle(i), plot.value.at(r.value))
+        for i, r in enumerate(readings)
+        if r.value is not None
+    ]
+    places = ends[:1]
+    for (x, y), (to_x, to_y) in pairwise(ends):
+        places += [(x + (to_x - x) * n / 8, y + (to_y - y) * n / 8) for n in range(1, 9)]
+    return places
 
 
 def _far(box: Box, x: float, y: float) -> float:
