@@ -300,6 +300,13 @@ def test_a_run_passes_over_periods_that_are_missing_or_too_small():
     assert notes(readings) == [("9 weeks in a row above the mean", "from week of 10 Aug")]
 
 
+def test_a_run_begins_with_its_phase():
+    readings = [week(0, 0.945), week(1, 0.955), *RUN[2:]]
+
+    assert notes(readings) == [("10 weeks in a row above the mean", "from week of 10 Aug")]
+    assert notes(readings, **PHASES) == [("9 weeks in a row above the mean", "from week of 17 Aug")]
+
+
 def test_signals_of_two_phases_are_two_groups():
     readings = weeks(0.95, 0.92, 0.92, 0.95, w1="we1", w2="we1")
 
