@@ -20,7 +20,7 @@ from types import MappingProxyType
 from sqm.clock_queries import records_sql
 from sqm.clocks import Clock
 from sqm.expressions import literal, quote, render
-from sqm.kpi import Kpi, Quantile, Rate, Stock
+from sqm.kpi import Kpi, PointInTime, Quantile, Rate, Stock
 from sqm.measures import Recipe, Scan, Scans, recipe_of
 from sqm.records import RecordType
 from sqm.snapshot import SEPARATOR
