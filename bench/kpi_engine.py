@@ -18,6 +18,7 @@ import polars as pl
 from records import make_records
 from timing import peak_memory_gib, report, rounds
 
+from sqm.clocks import used_clocks
 from sqm.compute import compute_values
 from sqm.kpi import BaseKpi, Kpi, PointInTime, Quantile, Rate, Share
 from sqm.measures import Scan, Scans, recipe_of
@@ -114,13 +115,18 @@ def _little_memory(path: Path) -> None:
 
 
 def catalogue() -> list[Kpi]:
-    """The repository's KPIs over jobs and tickets, by day, week and month and four dimensions."""
+    """The repository's KPIs over jobs and tickets, by day, week and month and four dimensions.
+
+    Those over clocks are left out: bench/clocks.py times the clocks.
+    """
+    project = load_project(ROOT)
     return [
         kpi.model_copy(
             update={"windows": WINDOWS, "dimensions": DIMENSIONS[records], "alert": None}
         )
-        for kpi in load_project(ROOT).kpis
+        for kpi in project.kpis
         if (records := getattr(kpi, "records", "")) in DIMENSIONS
+        and not used_clocks([kpi], project.settings.clocks)
     ]
 
 

@@ -13,6 +13,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -141,7 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            # who asked may have gone: a scrape that timed out, a browser that was closed
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.wfile.write(body)
 
     def reply_board(self, snapshot: Snapshot | None, board: Board) -> None:
         if snapshot is None:
