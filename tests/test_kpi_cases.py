@@ -57,7 +57,9 @@ def compute(kpi: Kpi, case: Mapping[str, Any]) -> pl.DataFrame:
     with tables() as connection:
         for name, rows in given.items():
             fill(connection, name, rows)
-        return compute_values(connection, [kpi], BUILT_IN, PROJECT.settings.timezone, as_of)
+        settings = PROJECT.settings
+        times = (settings.clocks, settings.calendar_versions)
+        return compute_values(connection, [kpi], BUILT_IN, settings.timezone, as_of, *times)
 
 
 def fill(connection: duckdb.DuckDBPyConnection, name: str, rows: list[dict[str, Any]]) -> None:
