@@ -20,7 +20,8 @@ from timing import peak_memory_gib, report, rounds
 
 from sqm.compute import compute_values
 from sqm.kpi import BaseKpi, Kpi, PointInTime, Quantile, Rate, Share
-from sqm.plan import Scan, Scans, make_plan, recipe_of
+from sqm.measures import Scan, Scans, recipe_of
+from sqm.plan import make_plan, rows_sql
 from sqm.project import load_project
 from sqm.records import BUILT_IN
 
@@ -268,8 +269,6 @@ def polars_sum(sql: str) -> pl.Expr:
 
 def source(scan: Scan) -> str:
     """The table, or the look-back join that the KPIs need, as every contender has to make it."""
-    from sqm.plan import rows_sql
-
     return rows_sql(scan)
 
 

@@ -80,6 +80,41 @@ def test_a_row_has_value_interval_target_and_sample():
     )
 
 
+def test_the_control_chart_is_of_the_charts_window_whatever_window_is_chosen():
+    targets = {t["refId"]: t["expr"] for t in panel(overview(), "$kpi: control chart")["targets"]}
+
+    place = 'region=~"$region",product=""}'
+    own = '{__name__="sqm_${kpi}_ratio",' + place
+    assert list(targets) == ["ratio", "signal_ratio"]  # only the on-time rate has a chart
+    assert targets["ratio"] == (
+        'label_replace({__name__=~"sqm_${kpi}_(ratio|center|limit_low|limit_high|target)",'
+        f'{place}, "line", "$1", "__name__", "sqm_${{kpi}}_(.+)")'
+        ' and on (window) {__name__="sqm_${kpi}_center",' + place + f" and on () {own}"
+    )
+    assert targets["signal_ratio"] == (
+        own + ' and on (window) {__name__="sqm_${kpi}_signal",' + place + " > 0"
+    )
+
+
+def test_limits_are_dotted_and_the_target_is_dashed():
+    overrides = panel(overview(), "$kpi: control chart")["fieldConfig"]["overrides"]
+    styles = {
+        override["matcher"]["options"]: property["value"]["fill"]
+        for override in overrides
+        for property in override["properties"]
+        if property["id"] == "custom.lineStyle"
+    }
+
+    assert styles == {"limit_high": "dot", "limit_low": "dot", "target": "dash"}
+
+
+def test_without_charts_there_is_no_panel_of_one():
+    titles = [shown["title"] for shown in overview(kpis=[open_tickets()])["panels"]]
+
+    assert "$kpi over time" in titles
+    assert "$kpi: control chart" not in titles
+
+
 def test_units_are_shown_as_people_read_them():
     def unit_of(title: str) -> str:
         overrides = panel(overview(), title)["fieldConfig"]["overrides"]

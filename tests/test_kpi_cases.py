@@ -58,8 +58,15 @@ def compute(kpi: Kpi, case: Mapping[str, Any]) -> pl.DataFrame:
         for name, rows in given.items():
             fill(connection, name, rows)
         settings = PROJECT.settings
-        times = (settings.clocks, settings.calendar_versions)
-        return compute_values(connection, [kpi], BUILT_IN, settings.timezone, as_of, *times)
+        return compute_values(
+            connection,
+            [kpi],
+            BUILT_IN,
+            settings.timezone,
+            as_of,
+            settings.clocks,
+            settings.calendar_versions,
+        )
 
 
 def fill(connection: duckdb.DuckDBPyConnection, name: str, rows: list[dict[str, Any]]) -> None:

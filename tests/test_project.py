@@ -155,7 +155,7 @@ KPI_FAULTS = [
     ),
     pytest.param(
         ("owner: depot", "owner: [depot"),
-        "metrics/on_time_rate.yaml:5: not valid YAML: expected ',' or ']', but got ':'; "
+        "metrics/on_time_rate.yaml:5: not valid YAML: did not find expected ',' or ']'; "
         "correct the syntax; indent with spaces",
         id="broken YAML",
     ),

@@ -48,7 +48,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-class _Loader(yaml.SafeLoader):
+# libyaml, many times faster, where PyYAML was built with it
+_Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):  # type: ignore[valid-type,misc]  # one of two classes of one interface
     """YAML 1.1 without duplicate keys, and without `yes`, `no`, `on`, `off` as booleans."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import sqlglot
 from sqlglot import exp
@@ -89,9 +90,11 @@ def render(text: str, renamed: Mapping[str, str] | None = None) -> str:
     tree = _parse(text)
     if isinstance(tree, Problem):
         raise ValueError(tree.text)
-    for column in tree.find_all(exp.Column):
-        if renamed and column.name in renamed:
-            column.set("this", exp.to_identifier(renamed[column.name]))
+    if renamed:
+        tree = tree.copy()
+        for column in tree.find_all(exp.Column):
+            if column.name in renamed:
+                column.set("this", exp.to_identifier(renamed[column.name]))
     return tree.sql(dialect=DIALECT, normalize_functions="lower")
 
 
@@ -113,6 +116,7 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+@cache
 def _parse(text: str) -> exp.Expr | Problem:
     try:
         trees = sqlglot.parse(text, dialect=DIALECT)

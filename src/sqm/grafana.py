@@ -27,27 +27,24 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
+from sqm.chosen import by_segment, control_chart, over_time
 from sqm.kpi import BaseKpi, Unit
 from sqm.panels import (
     AMBER,
     GREEN,
-    GREY,
     RED,
     STATUSES,
     colour_steps,
     field_options,
     fixed_colour,
     grafana_unit,
+    in_words,
     kpi_table,
     prom_query,
     show_words,
 )
 from sqm.queries import Scope, has_critical
-from sqm.series import (
-    JOB,
-    STALE_AFTER_SECONDS,
-    label_of,
-)
+from sqm.series import JOB, STALE_AFTER_SECONDS, has_chart, label_of
 from sqm.settings import Settings
 
 UID = "sqm-overview"
@@ -109,10 +106,11 @@ def _layout(scope: Scope) -> list[tuple[str, list[Panel]]]:
             _against_target(scope, unit, [kpi for kpi in kpis if kpi.unit is unit])
             for unit in scope.units(kpis)
         ]
-        rows.append((_in_words(family or "kpis"), [*tables]))
-    chosen: list[Panel] = [_over_time(scope)]
+        rows.append((in_words(family or "kpis"), [*tables]))
+    chosen: list[Panel] = [control_chart(scope)] if any(map(has_chart, scope.kpis)) else []
     if scope.chosen:
-        chosen.append(_by_segment(scope))
+        chosen.append(by_segment(scope))
+    chosen.append(over_time(scope))
     rows.append(("Chosen KPI: $kpi", chosen))
     rows.append(("Pipeline", _pipeline()))
     return [(title, panels) for title, panels in rows if scope.kpis or title == "Pipeline"]
@@ -140,7 +138,7 @@ def _variables(
         label = label_of(scope.chosen)
         found.append(
             _label_variable(label, TOTAL)
-            .label(_in_words(scope.chosen))
+            .label(in_words(scope.chosen))
             .description("All: the total over everything, not the sum of what is listed")
         )
     if first is not None:
@@ -249,7 +247,7 @@ def _against_target(scope: Scope, unit: Unit, kpis: Sequence[BaseKpi]) -> table.
     judged = [kpi for kpi in kpis if has_critical(kpi)]
     if judged:
         columns["Against target"] = ("distance", scope.union(scope.distance, judged))
-    family = _in_words(kpis[0].family or "kpis")
+    family = in_words(kpis[0].family or "kpis")
     panel = kpi_table(
         f"{family}: {_UNIT_TITLES[unit]}",
         "Value with its interval, the target now in force and the number of cases. Against "
@@ -266,78 +264,6 @@ def _status_of(scope: Scope, kpis: Sequence[BaseKpi]) -> str:
     names = "|".join(kpi.name for kpi in kpis)
     selected = scope.matchers(f'kpi=~"{names}"')
     return f"max by (kpi) (sqm_kpi_status{selected})"
-
-
-def _over_time(scope: Scope) -> timeseries.Panel:
-    panel = (
-        timeseries.Panel()
-        .title("$kpi over time")
-        .description("Value with its interval, target, thresholds, and the number of cases.")
-        .span(12 if scope.chosen else 24)
-        .height(10)
-        .no_value("No data for this window and segment")
-    )
-    for unit in scope.units(scope.kpis):
-        shown = scope.matchers(
-            f'__name__=~"sqm_${{kpi}}_({unit.value}|low|high|target|warning|critical)"'
-        )
-        gate = scope.matchers(f'__name__="sqm_${{kpi}}_{unit.value}"')
-        lines = f'label_replace({shown}, "line", "$1", "__name__", "sqm_${{kpi}}_(.+)")'
-        panel.with_target(
-            prom_query(f"{lines} and on () {gate}", unit.value, instant=False).legend_format(
-                "{{line}}"
-            )
-        )
-        panel.override_by_query(unit.value, field_options(unit=grafana_unit(unit, scope.settings)))
-        panel.override_by_name(unit.value, field_options(displayName="value", custom_lineWidth=2))
-    cases = scope.matchers('__name__="sqm_${kpi}_sample_size"')
-    panel.with_target(prom_query(cases, "n", instant=False).legend_format("n"))
-    band = {"custom_lineWidth": 0, "custom_fillBelowTo": "low", "custom_fillOpacity": 10}
-    panel.override_by_name("high", field_options(**band))
-    panel.override_by_name("low", field_options(custom_lineWidth=0))
-    dashed = {"custom_lineStyle": {"fill": "dash", "dash": [10, 10]}}
-    panel.override_by_name("target", field_options(**dashed, color=fixed_colour(GREY)))
-    panel.override_by_name("warning", field_options(color=fixed_colour(AMBER)))
-    panel.override_by_name("critical", field_options(color=fixed_colour(RED)))
-    count = {"custom_drawStyle": "bars", "custom_axisPlacement": "right", "unit": "short"}
-    return panel.override_by_name("n", field_options(**count, color=fixed_colour(GREY)))
-
-
-def _by_segment(scope: Scope) -> table.Panel:
-    label = label_of(scope.chosen)
-    columns: dict[str, tuple[str, str]] = {}
-    renamed: dict[str, object] = {label: _in_words(scope.chosen)}
-    panel = table.Panel()
-
-    def add(title: str, name: str, ref: str, condition: str = "") -> None:
-        selected = scope.each(f'__name__="{name}"')
-        query = f"max by ({label}) ({selected}){condition}"
-        panel.with_target(prom_query(query, ref, as_table=True))
-        columns[ref] = (title, query)
-        renamed[f"Value #{ref}"] = title
-
-    for unit in scope.units([kpi for kpi in scope.kpis if (scope.chosen,) in kpi.groupings]):
-        own = f"sqm_${{kpi}}_{unit.value}"
-        any_of_them = scope.each(f'__name__="{own}"')
-        gate = f" and on () {any_of_them}"
-        properties = field_options(unit=grafana_unit(unit, scope.settings))
-        add("Value", own, f"value_{unit.value}")
-        panel.override_by_query(f"value_{unit.value}", properties)
-        for title, suffix in {"Low": "low", "High": "high", "Target": "target"}.items():
-            add(title, f"sqm_${{kpi}}_{suffix}", f"{suffix}_{unit.value}", gate)
-            panel.override_by_query(f"{suffix}_{unit.value}", properties)
-    add("n", "sqm_${kpi}_sample_size", "n")
-    order = {label: 0, **{f"Value #{ref}": place for place, ref in enumerate(columns, 1)}}
-    organize = {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": renamed}
-    return (
-        panel.title(f"$kpi by {scope.chosen}")
-        .description("Every segment with its interval, target and number of cases.")
-        .span(12)
-        .height(10)
-        .with_transformation(DataTransformerConfig(id_val="merge", options={}))
-        .with_transformation(DataTransformerConfig(id_val="organize", options=organize))
-        .no_value(f"This KPI is not computed by {scope.chosen}")
-    )
 
 
 def _pipeline() -> list[Panel]:
@@ -403,7 +329,3 @@ def _number_panel(title: str, expression: str, unit: str) -> stat.Panel:
         .graph_mode(BigValueGraphMode.NONE)
         .color_mode(BigValueColorMode.VALUE)
     )
-
-
-def _in_words(name: str) -> str:
-    return name.replace("_", " ").capitalize()

@@ -114,3 +114,7 @@ def kpi_table(
         .override_by_name("n", field_options(unit="short", decimals=0))
         .override_by_name("Against target", field_options(**gauge))
     )
+
+
+def in_words(name: str) -> str:
+    return name.replace("_", " ").capitalize()

@@ -25,6 +25,12 @@ class Scope:
         place = [f'{label_of(self.chosen)}=~"${label_of(self.chosen)}"'] if self.chosen else []
         return self._braces(*more, *place)
 
+    def charted(self, *more: str) -> str:
+        """As `matchers`, in every window: the series of a control chart have one window only."""
+        place = [f'{label_of(self.chosen)}=~"${label_of(self.chosen)}"'] if self.chosen else []
+        others = [f'{label_of(d)}=""' for d in self.others]
+        return "{" + ",".join([*more, *place, *others]) + "}"
+
     def each(self, *more: str) -> str:
         """Every segment of the chosen dimension."""
         return self._braces(*more, f'{label_of(self.chosen)}!=""')

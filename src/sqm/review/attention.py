@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqm.kpi import Status
-from sqm.review import formats, pipeline
+from sqm.review import formats
 from sqm.review.readings import Reading, period_before, unbroken_since
-from sqm.review.views import OFF_TARGET, URGENCY, Breach, Edition, Row, breach_list, records_of
+from sqm.review.views import (
+    OFF_TARGET,
+    URGENCY,
+    Breach,
+    Edition,
+    Row,
+    breach_list,
+    late_sources,
+    records_of,
+)
 from sqm.review.wording import beyond_sentence, evidence_of
 from sqm.windows import Unit
 
@@ -72,7 +81,7 @@ def ranked(rows: Iterable[Row], statuses: Iterable[Status]) -> list[Case]:
 
 def first_items(edition: Edition, rows: list[Row]) -> list[Item]:
     """What is off target with evidence, then what is missing because a source is late."""
-    late = {source.records: source for source in pipeline.late_sources(edition)}
+    late = {source.records: source for source in late_sources(edition)}
     items = []
     for case in ranked(rows, (*OFF_TARGET, Status.NO_DATA)):
         if case.status is not Status.NO_DATA:

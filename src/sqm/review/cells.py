@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 from sqm.kpi import BaseKpi, Direction, Status
 from sqm.review.formats import Style, percent
+from sqm.review.limits import draw_signal, limits_range, stretches
+from sqm.review.plot import Plot, draw_steps
 from sqm.review.readings import Reading, is_worse
 from sqm.review.segments import Compared, Comparison, Mark
 from sqm.review.svg import Axis, Svg, fitting, nice_ticks, text_width
@@ -17,6 +19,7 @@ TARGET_AT = 0.62  # where the target line stands in the cell, as a share of its 
 STEP = 0.26  # from target to critical
 ROW = 22
 SMALL = 9.0
+SPARK_MARK = 0.65  # the size of signals, as a share of that on a chart
 WIDE = 150  # a cell with room for words
 
 
@@ -138,13 +141,53 @@ def sparkline(
     width: float,
     height: float,
 ) -> Markup:
-    """The course of the last periods on a scale of its own; target dashed, last point drawn."""
+    """The course of the last periods on a scale of its own: limits as a band, target dashed."""
     values = [r.value for r in readings if r.value is not None]
     if not values:
         return Markup("")
-    targets = [r.target for r in readings if r.target is not None]
-    axis = Axis(min(values + targets), max(values + targets), height - 4, 4)
-    step = (width - 10) / max(len(readings) - 1, 1)
+    drawn = values + [r.target for r in readings if r.target is not None]
+    drawn += limits_range(readings, drawn)
+    axis = Axis(min(drawn), max(drawn), height - 4, 4)
+    plot = Plot(axis, 2, width - 4, len(readings))
+    svg = Svg(width, height, _spark_label(kpi, readings, window, style, words))
+    for first, last in stretches(kpi, readings):
+        _draw_band(svg, plot, readings, first, last)
+    draw_steps(svg, plot, [r.target for r in readings], "g-target fine")
+    points: list[tuple[float, float]] = []
+    for i, r in enumerate(readings):
+        if r.value is None:
+            svg.path(points, "g-data fine")
+            points = []
+        else:
+            points.append((plot.middle(i), axis.at(r.value)))
+    svg.path(points, "g-data fine")
+    shown = [(i, r) for i, r in enumerate(readings) if r.value is not None]
+    for i, r in shown:
+        x, y = plot.middle(i), axis.at(r.value or 0.0)
+        if r.signal:
+            draw_signal(svg, x, y, kpi, r, SPARK_MARK)
+        elif i == shown[-1][0]:
+            svg.dot(x, y, 2.2, "g-pt")
+    return svg.markup()
+
+
+def _draw_band(svg: Svg, plot: Plot, readings: Sequence[Reading], first: int, last: int) -> None:
+    """The room between the limits; it narrows and widens with the sample."""
+    upper: list[tuple[float, float]] = []
+    lower: list[tuple[float, float]] = []
+    for i in range(first, last + 1):
+        low, high = readings[i].limit_low, readings[i].limit_high
+        if low is not None and high is not None:
+            for x in (plot.edge(i), plot.edge(i + 1)):
+                upper.append((x, plot.value.clipped(high)))
+                lower.append((x, plot.value.clipped(low)))
+    svg.path(upper + lower[::-1], "g-band")
+
+
+def _spark_label(
+    kpi: BaseKpi, readings: Sequence[Reading], window: str, style: Style, words: Words
+) -> str:
+    values = [r.value for r in readings if r.value is not None]
     label = words(
         "spark_label",
         kpi=kpi.title(words.language),
@@ -153,26 +196,8 @@ def sparkline(
         low=style.value(min(values)),
         high=style.value(max(values)),
     )
-    svg = Svg(width, height, label)
-    stretches: list[list[tuple[float, float]]] = [[]]
-    aims: list[list[tuple[float, float]]] = [[]]
-    for i, r in enumerate(readings):
-        x = 4 + i * step
-        if r.value is not None:
-            stretches[-1].append((x, axis.at(r.value)))
-        elif stretches[-1]:
-            stretches.append([])
-        if r.target is not None:
-            aims[-1] += [(x - step / 2, axis.at(r.target)), (x + step / 2, axis.at(r.target))]
-        elif aims[-1]:
-            aims.append([])
-    for aim in aims:
-        svg.path([(min(max(x, 2), width - 2), y) for x, y in aim], "g-target fine")
-    for points in stretches:
-        svg.path(points, "g-data fine")
-    last = next(points for points in reversed(stretches) if points)[-1]
-    svg.dot(*last, 2.2, "g-pt")
-    return svg.markup()
+    signals = sum(bool(r.signal) for r in readings)
+    return label + (words("spark_signals", n=signals) if signals else "")
 
 
 def dot_plot(

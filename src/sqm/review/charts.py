@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from markupsafe import Markup
 
 from sqm.kpi import BaseKpi, Rate, Status, Unit
 from sqm.review.formats import Style, number, period, short_month
+from sqm.review.limits import (
+    draw_limits,
+    draw_notes,
+    draw_phases,
+    draw_signal,
+    limit_names,
+    limits_range,
+)
+from sqm.review.plot import FONT, Plot, draw_steps, is_drawn
 from sqm.review.readings import Reading
+from sqm.review.signals import has_limits
 from sqm.review.svg import Axis, Label, Svg, nice_ticks, spread, text_width
 from sqm.review.wording import Words, cases, counts_events, has_interval, is_own_sample
 from sqm.windows import Unit as Calendar
@@ -18,43 +27,15 @@ from sqm.windows import Unit as Calendar
 LEFT, TOP, GAP = 46, 18, 16
 AXIS_ROOM = 30  # months and years under the plot
 SAMPLE_HEIGHT = 40
-FONT = 10
 INTERVALS = 0.25  # intervals widen the axis by no more than this share at each end
 NEAR = 0.5  # the critical threshold is drawn if it widens the axis by no more than this share
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """Where values and periods are placed."""
-
-    value: Axis  # values to heights
-    left: float
-    right: float
-    count: int
-
-    @property
-    def step(self) -> float:
-        return (self.right - self.left) / self.count
-
-    def edge(self, i: int) -> float:
-        return self.left + i * self.step
-
-    def middle(self, i: int) -> float:
-        return self.left + (i + 0.5) * self.step
-
-    @property
-    def top(self) -> float:
-        return self.value.end
-
-    @property
-    def bottom(self) -> float:
-        return self.value.start
-
-
 def value_range(kpi: BaseKpi, readings: Sequence[Reading]) -> tuple[float, float]:
-    """The ends of the value axis: all values and targets; critical where that is near."""
+    """The ends of the value axis: all values, targets and limits; critical where that is near."""
     values = [r.value for r in readings if r.value is not None]
     values += [r.target for r in readings if r.target is not None]
+    values += limits_range(readings, values)
     low, high = min(values), max(values)
     span = (high - low) or abs(high) * 0.1 or 1.0
     for critical in {r.critical for r in readings if r.critical is not None}:
@@ -63,8 +44,9 @@ def value_range(kpi: BaseKpi, readings: Sequence[Reading]) -> tuple[float, float
     margin = ((high - low) or span) * 0.08
     ends = low - margin, high + margin
     # room for intervals, but not so much that the line is pressed flat
-    lows = [r.low for r in readings if r.low is not None]
-    highs = [r.high for r in readings if r.high is not None]
+    shown = [] if has_limits(readings) else readings
+    lows = [r.low for r in shown if r.low is not None]
+    highs = [r.high for r in shown if r.high is not None]
     reach = span * INTERVALS
     ends = max(min([ends[0], *lows]), ends[0] - reach), min(max([ends[1], *highs]), ends[1] + reach)
     if low >= 0:
@@ -72,10 +54,6 @@ def value_range(kpi: BaseKpi, readings: Sequence[Reading]) -> tuple[float, float
     if kpi.unit is Unit.RATIO and high <= 1:
         ends = ends[0], min(1.0, ends[1])
     return ends
-
-
-def is_drawn(level: float, ends: tuple[float, float]) -> bool:
-    return ends[0] <= level <= ends[1]
 
 
 def kpi_chart(
@@ -102,10 +80,13 @@ def kpi_chart(
     _draw_values_axis(svg, plot, style)
     _draw_months(svg, plot, readings, words)
     _draw_provisional(svg, plot, readings, uid, words)
-    _draw_steps(svg, plot, [r.critical for r in readings], "g-crit thin")
-    _draw_steps(svg, plot, [r.target for r in readings], "g-target")
-    _draw_line(svg, plot, readings)
-    _draw_names(svg, plot, _names(plot, readings, window, style, words))
+    draw_limits(svg, plot, kpi, readings)
+    draw_steps(svg, plot, [r.critical for r in readings], "g-crit thin")
+    draw_steps(svg, plot, [r.target for r in readings], "g-target")
+    taken = draw_phases(svg, plot, kpi, readings, words)
+    _draw_line(svg, plot, kpi, readings)
+    draw_notes(svg, plot, kpi, readings, window, words, taken)
+    _draw_names(svg, plot, _names(kpi, plot, readings, window, style, words))
     if has_sample:
         bars = [_bar(kpi, r) for r in readings]
         _draw_sample(svg, plot, bars, height - 4, _bars_name(kpi, window, words))
@@ -160,23 +141,10 @@ def _draw_provisional(
         svg.text(plot.edge(spans[-1][1] + 1), plot.top - 6, words("provisional"), "dim", "end")
 
 
-def _draw_steps(svg: Svg, plot: Plot, levels: Sequence[float | None], css: str) -> None:
-    """A level that holds for whole periods: steps where it changes, gaps where there is none."""
-    path: list[tuple[float, float]] = []
-    for i, level in enumerate(levels):
-        if level is None or not is_drawn(level, (plot.value.low, plot.value.high)):
-            svg.path(path, css)
-            path = []
-            continue
-        y = plot.value.at(level)
-        path += [(plot.edge(i), y), (plot.edge(i + 1), y)]
-    svg.path(path, css)
-
-
-def _draw_line(svg: Svg, plot: Plot, readings: Sequence[Reading]) -> None:
-    axis = plot.value
+def _draw_line(svg: Svg, plot: Plot, kpi: BaseKpi, readings: Sequence[Reading]) -> None:
+    axis, is_controlled = plot.value, has_limits(readings)
     for i, r in enumerate(readings):
-        if has_interval(r):
+        if has_interval(r) and not is_controlled:
             ends = axis.clipped(r.low or 0.0), axis.clipped(r.high or 0.0)
             svg.line(plot.middle(i), ends[0], plot.middle(i), ends[1], "g-whisker")
     for first, last in _runs(readings, lambda r: r.value is not None):
@@ -186,29 +154,46 @@ def _draw_line(svg: Svg, plot: Plot, readings: Sequence[Reading]) -> None:
         if r.value is None:
             svg.cross(plot.middle(i), plot.bottom - 5, 2.5, "g-gap")
             continue
-        _draw_point(svg, plot.middle(i), axis.at(r.value), r)
+        x, y = plot.middle(i), axis.at(r.value)
+        if r.signal:
+            draw_signal(svg, x, y, kpi, r)
+        elif is_controlled:
+            _draw_plain(svg, x, y, r)
+        else:
+            _draw_status(svg, x, y, r)
 
 
-def _draw_point(svg: Svg, x: float, y: float, reading: Reading) -> None:
+def _draw_status(svg: Svg, x: float, y: float, reading: Reading) -> None:
     if reading.status is Status.CRITICAL:
         svg.square(x, y, 3.2, "g-bad")
     elif reading.status is Status.WARNING:
         svg.triangle(x, y, 4, "g-amber")
-    elif reading.is_final:
+    else:
+        _draw_plain(svg, x, y, reading)
+
+
+def _draw_plain(svg: Svg, x: float, y: float, reading: Reading) -> None:
+    if reading.is_final:
         svg.dot(x, y, 2.2, "g-pt")
     else:
         svg.dot(x, y, 2.8, "g-open")
 
 
 def _names(
-    plot: Plot, readings: Sequence[Reading], window: str, style: Style, words: Words
+    kpi: BaseKpi,
+    plot: Plot,
+    readings: Sequence[Reading],
+    window: str,
+    style: Style,
+    words: Words,
 ) -> list[Label]:
     """What stands at the right end of the lines."""
     latest = next(r for r in reversed(readings) if r.value is not None)
     ends = plot.value.low, plot.value.high
     last = readings[-1]
-    labels = [Label(plot.value.at(latest.value or 0), _latest(latest, window, style, words), "")]
-    labels[0] = Label(labels[0].at, labels[0].text, _emphasis(latest))
+    text = _latest(latest, window, style, words)
+    labels = [Label(plot.value.at(latest.value or 0), text, _emphasis(latest))]
+    labels += limit_names(kpi, plot, readings, style, words)
     if last.target is not None:
         text = f"{words('target')} {style.value(last.target)}"
         labels.append(Label(plot.value.at(last.target), text, "ink b"))
@@ -251,7 +236,7 @@ def _label_room(
     kpi: BaseKpi, readings: Sequence[Reading], window: str, style: Style, words: Words
 ) -> float:
     full = Plot(Axis(*(-1e300, 1e300), 0, 1), 0, 1, max(len(readings), 1))
-    texts = [label.text for label in _names(full, readings, window, style, words)]
+    texts = [label.text for label in _names(kpi, full, readings, window, style, words)]
     texts.append(_bars_name(kpi, window, words))
     return max(text_width(text, FONT) for text in texts) * 1.06 + 14
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from sqm.kpi import Status
 from sqm.review import formats
-from sqm.review.views import Edition
+from sqm.review.views import Edition, late_sources, overdue
 from sqm.snapshot import SourceFacts
 
 STALE_AFTER = timedelta(hours=26)  # a daily run may be two hours late
@@ -49,20 +49,6 @@ class RuleRow:
     checked: str
     broken: str
     observed: str
-
-
-def late_sources(edition: Edition) -> list[SourceFacts]:
-    """The sources that delivered nothing for longer than expected when the run computed."""
-    return [source for source in edition.manifest.sources if _overdue(edition, source)]
-
-
-def _overdue(edition: Edition, source: SourceFacts) -> timedelta | None:
-    if source.expected_every_hours is None:
-        return None
-    if source.last_record_at is None:
-        return timedelta.max
-    age = formats.in_utc(edition.manifest.as_of) - formats.in_utc(source.last_record_at)
-    return age if age > timedelta(hours=source.expected_every_hours) else None
 
 
 def pipeline_steps(edition: Edition, now: datetime) -> list[Step]:
@@ -149,11 +135,11 @@ def source_rows(edition: Edition) -> list[SourceRow]:
 
 
 def _source_row(edition: Edition, source: SourceFacts) -> SourceRow:
-    words, overdue = edition.words, _overdue(edition, source)
+    words, age = edition.words, overdue(edition, source)
     late = ""
-    if overdue and source.last_record_at and source.expected_every_hours:
+    if age and source.last_record_at and source.expected_every_hours:
         every = timedelta(hours=source.expected_every_hours)
-        ages = age_text(edition, overdue), age_text(edition, every)
+        ages = age_text(edition, age), age_text(edition, every)
         late = words("late_by", age=ages[0], every=ages[1])
     return SourceRow(
         source.name,

@@ -34,6 +34,12 @@ class Reading:
     target: float | None
     warning: float | None
     critical: float | None
+    center: float | None = None  # of the control chart; None without limits
+    limit_low: float | None = None
+    limit_high: float | None = None
+    signal: str = ""  # the run rules that the period completes, joined with ','
+    chart: str = ""
+    limit_points: int = 0
 
 
 COLUMNS = list(Reading.__dataclass_fields__)
@@ -118,7 +124,9 @@ def month_window(kpi: BaseKpi) -> str | None:
 
 
 def chart_window(kpi: BaseKpi) -> str | None:
-    """The window that charts show: weeks, else months, else any that does not overlap."""
+    """The window that charts show: that of the control chart, else any that does not overlap."""
+    if kpi.chart_window is not None:
+        return kpi.chart_window
     plain = [name for name in kpi.windows if not parse_window(name).is_rolling]
     for name in (Unit.WEEK, Unit.MONTH):
         if name in plain:

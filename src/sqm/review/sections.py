@@ -10,12 +10,15 @@ from markupsafe import Markup
 from sqm.kpi import Kpi, Rate, Status
 from sqm.review import formats
 from sqm.review.cells import bars, dot_plot
-from sqm.review.charts import is_drawn, kpi_chart, value_range
+from sqm.review.charts import kpi_chart, value_range
+from sqm.review.course import course_finding, judged, limits_caption, signal_text
 from sqm.review.facts import Fact, facts_of
 from sqm.review.formats import Style
+from sqm.review.plot import is_drawn
 from sqm.review.readings import Reading, chart_window, charted, period_before
 from sqm.review.segments import Comparison, Mark, compare, first_dimension, is_additive
-from sqm.review.views import Edition, Row, interval_text
+from sqm.review.signals import has_limits
+from sqm.review.views import Edition, Row, interval_text, known_until
 from sqm.review.wording import (
     Words,
     cases_text,
@@ -43,6 +46,21 @@ class Segments:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """One period in the table of figures."""
+
+    period: str
+    value: str
+    interval: str
+    target: str
+    sample: str
+    status: str
+    state: str
+    limits: str
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """One KPI's part of the review."""
 
@@ -54,7 +72,8 @@ class Section:
     chart: Markup | None
     segments: Segments | None
     facts: list[Fact]
-    figures: list[tuple[str, str, str, str, str, str, str]]
+    figures: list[Figure]
+    has_limits: bool
     figures_caption: str
     figures_sample: str
 
@@ -64,7 +83,8 @@ def build_section(edition: Edition, row: Row, until: date) -> Section:
     words, kpi = edition.words, row.kpi
     window = chart_window(kpi) or row.window or kpi.windows[0]
     trend = charted(edition.readings.totals(kpi.name, window), window, until)
-    finding = chart_finding(kpi, trend, row.style, window, words)
+    trend = judged(trend, known_until(edition, kpi))
+    finding = _finding(edition, row, trend, window)
     has_value = any(r.value is not None for r in trend)
     return Section(
         row=row,
@@ -76,9 +96,26 @@ def build_section(edition: Edition, row: Row, until: date) -> Section:
         segments=_segments(edition, row),
         facts=facts_of(kpi, row.style, words),
         figures=[_figure(kpi, r, window, row.style, words) for r in reversed(trend)],
+        has_limits=has_limits(trend),
         figures_caption=words("figures_caption", kpi=row.title, each=words.series(window)),
         figures_sample=_sample_head(kpi, words),
     )
+
+
+def _finding(edition: Edition, row: Row, trend: list[Reading], window: str) -> str:
+    """Whether the process changed, then how it stands against its target."""
+    words, kpi = edition.words, row.kpi
+    against = chart_finding(kpi, trend, row.style, window, words)
+    until = known_until(edition, kpi)
+    course = course_finding(kpi, trend, window, words, until)
+    if not course:
+        return against
+    if until < min(edition.today, trend[-1].period_end):
+        day = formats.day(until, words.language)
+        course = words("course_late", said=course, day=day)
+    if words.language == "zh":
+        return f"{course}；{against}"
+    return f"{course}; {against[:1].lower()}{against[1:]}"
 
 
 def _aside(edition: Edition, row: Row) -> list[str]:
@@ -135,12 +172,14 @@ def _caption(kpi: Kpi, trend: list[Reading], window: str, style: Style, words: W
     low, high = value_range(kpi, trend)
     has_target = any(r.target is not None for r in trend)
     parts = [words("chart_caption" if has_target else "chart_caption_free", each=each)]
-    if any(has_interval(r) for r in trend):
+    is_controlled = has_limits(trend)
+    parts += limits_caption(kpi, trend, window, words)
+    if any(has_interval(r) for r in trend) and not is_controlled:
         parts.append(words("chart_whiskers", evidence=words.evidence(kpi)))
     if isinstance(kpi, Rate):
         key = "chart_bars_events" if counts_events(kpi) else "chart_bars_exposure"
         parts.append(words(key, events=words.records(kpi.numerator.records)))
-    states = {r.status for r in trend}
+    states = set() if is_controlled else {r.status for r in trend}
     parts += [words(f"chart_{s}") for s in (Status.CRITICAL, Status.WARNING) if s in states]
     if any(not r.is_final for r in trend):
         parts.append(words("chart_hatch"))
@@ -216,17 +255,20 @@ def _segments_caption(edition: Edition, row: Row, comparison: Comparison) -> str
     return ("" if words.language == "zh" else " ").join(parts)
 
 
-def _figure(
-    kpi: Kpi, r: Reading, window: str, style: Style, words: Words
-) -> tuple[str, str, str, str, str, str, str]:
-    return (
-        formats.period(window, r.period_start, r.period_end, words.language),
-        missing_word(r, words) if r.value is None else style.value(r.value),
-        interval_text(kpi, r, style, words),
-        words("not_set") if r.target is None else style.value(r.target),
-        _sample_figure(kpi, r),
-        words.status(r.status),
-        words("final" if r.is_final else "provisional"),
+def _figure(kpi: Kpi, r: Reading, window: str, style: Style, words: Words) -> Figure:
+    limits = ""
+    if r.limit_low is not None and r.limit_high is not None:
+        limits = style.interval(r.limit_low, r.limit_high)
+    return Figure(
+        period=formats.period(window, r.period_start, r.period_end, words.language),
+        value=missing_word(r, words) if r.value is None else style.value(r.value),
+        interval=interval_text(kpi, r, style, words),
+        target=words("not_set") if r.target is None else style.value(r.target),
+        sample=_sample_figure(kpi, r),
+        status=words.status(r.status),
+        state=words("final" if r.is_final else "provisional"),
+        limits=limits,
+        signal=signal_text(r, words),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
@@ -12,6 +12,7 @@ from markupsafe import Markup
 from sqm.kpi import Direction, Kpi, Rate, Status
 from sqm.review import formats
 from sqm.review.cells import distance_cell, sparkline
+from sqm.review.course import judged, trend_word
 from sqm.review.formats import Style, style_of
 from sqm.review.readings import Reading, Readings, chart_window, charted, period_before
 from sqm.review.segments import is_additive
@@ -23,7 +24,7 @@ from sqm.review.wording import (
     missing_word,
     status_sentence,
 )
-from sqm.snapshot import SEPARATOR, Snapshot
+from sqm.snapshot import SEPARATOR, Snapshot, SourceFacts
 
 SPARK_PERIODS = {"week": 26, "month": 24}
 NAMED = 3  # segments that are named where they are told in one phrase
@@ -101,6 +102,8 @@ class Row:
     before: str
     change: str
     spark: Markup
+    trend: str  # what signals say of the last periods; mostly nothing
+    trend_css: str
     n: str
     n_title: str
     window: str
@@ -135,11 +138,13 @@ def build_row(
     totals = edition.readings.totals(kpi.name, window) if window else []
     trend_window = chart_window(kpi) or window or kpi.windows[0]
     trend = charted(edition.readings.totals(kpi.name, trend_window), trend_window, until)
+    trend = judged(trend, known_until(edition, kpi))
     style = style_for(edition, kpi, trend, reading)
     before = period_before(totals, reading) if reading else None
     value = reading.value if reading else None
     target = reading.target if reading else _target_on(kpi, until)
     was = before.value if before else None
+    trend_said, trend_css = trend_word(kpi, trend, words, known_until(edition, kpi))
     breaches = _breaches(edition, kpi, window, reading, style)
     return Row(
         kpi=kpi,
@@ -166,6 +171,8 @@ def build_row(
             width=sizes.spark[0],
             height=sizes.spark[1],
         ),
+        trend=trend_said,
+        trend_css=trend_css,
         n="" if reading is None else cases_text(kpi, reading),
         n_title=_exposure(kpi, reading, words),
         window=window or "",
@@ -296,6 +303,31 @@ def tally_segments(rows: Iterable[Row]) -> list[tuple[Status, int]]:
     """How many segments are off target with evidence, by status."""
     found = [breach.reading.status for row in rows for breach in row.breaches]
     return [(status, found.count(status)) for status in OFF_TARGET if status in found]
+
+
+def late_sources(edition: Edition) -> list[SourceFacts]:
+    """The sources that delivered nothing for longer than expected when the run computed."""
+    return [source for source in edition.manifest.sources if overdue(edition, source)]
+
+
+def overdue(edition: Edition, source: SourceFacts) -> timedelta | None:
+    """How old the newest record of a late source is; None when it is not late."""
+    if source.expected_every_hours is None:
+        return None
+    if source.last_record_at is None:
+        return timedelta.max
+    age = formats.in_utc(edition.manifest.as_of) - formats.in_utc(source.last_record_at)
+    return age if age > timedelta(hours=source.expected_every_hours) else None
+
+
+def known_until(edition: Edition, kpi: Kpi) -> date:
+    """Periods that end later say nothing of the course: not over, or their source is late."""
+    newest = [
+        formats.in_utc(source.last_record_at).astimezone(edition.zone).date()
+        for source in late_sources(edition)
+        if source.records in records_of(kpi) and source.last_record_at
+    ]
+    return min([edition.today, *newest])
 
 
 def records_of(kpi: Kpi) -> set[str]:
