@@ -320,6 +320,7 @@ def test_what_is_rendered_is_named_and_then_up_to_date(sqm, project):
         "wrote dashboards/grafana/overview.json\n"
         "wrote dashboards/prometheus/kpi_alerts.yaml\n"
         "wrote dashboards/prometheus/prometheus.yaml\n"
+        "wrote docs/kpis.md\n"
         "wrote docs/records.md\n"
         "wrote docs/runbook.md\n",
         "",
