@@ -9,13 +9,11 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from places import SHARED_DATA
 
 from sqm.privacy import stay_private
 
 stay_private()
-
-REPOSITORY = Path(__file__).parents[1]
-SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 MakeProject = Callable[..., Path]
 

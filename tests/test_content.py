@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import REPOSITORY
+from places import REPOSITORY
 from published import row, snapshot
 
 from sqm.exposition import Exposed, metrics_of, registry_over

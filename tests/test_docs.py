@@ -7,7 +7,7 @@ from itertools import chain
 
 import click
 import pytest
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 from sqm import __version__
 from sqm.cli import cli

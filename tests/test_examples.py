@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 from sqm.snapshot import read_snapshot
 

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from places import REPOSITORY
 from programs import wait_for
 from projects import ON_TIME, SETTINGS, changed, parcels
 

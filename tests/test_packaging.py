@@ -11,7 +11,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from conftest import REPOSITORY
+from places import REPOSITORY
 
 from sqm import __version__
 from sqm.starter import CONTENT
