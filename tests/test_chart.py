@@ -15,8 +15,9 @@ from tables import evaluate, kpi, only, tables
 
 from sqm.chart import chart_values
 from sqm.judge import Sums, judge_values
-from sqm.kpi import BaseKpi, Rule
+from sqm.kpi import BaseKpi
 from sqm.snapshot import CHART_COLUMNS, COLUMNS
+from sqm.terms import Rule
 
 MONDAY = date(2025, 1, 6)
 SHARE = {"records": "jobs", "at": "due_at", "numerator": "true", "windows": ["week"]}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sqm import control
 from sqm.control import Chart
-from sqm.kpi import RULE_SETS, Rule
 from sqm.runrules import find_signals, name_signals
+from sqm.terms import RULE_SETS, Rule
 
 
 def column(*numbers: float) -> np.ndarray:

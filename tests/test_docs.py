@@ -12,7 +12,8 @@ from places import REPOSITORY
 from sqm import __version__
 from sqm.cli import cli
 from sqm.expressions import FUNCTIONS
-from sqm.kpi import KINDS, Alert, Count, Related, Status, Target, Unit
+from sqm.kpi import KINDS
+from sqm.terms import Alert, Count, Related, Status, Target, Unit
 
 
 def read(name: str) -> str:

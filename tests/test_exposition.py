@@ -8,9 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from published import complaints, on_time_rate, open_tickets, row, snapshot, time_to_restore
 
 from sqm.exposition import Exposed, metrics_of, registry_over
-from sqm.kpi import Status
 from sqm.series import STATUS_NUMBERS
 from sqm.snapshot import Snapshot
+from sqm.terms import Status
 
 
 def samples(made: Snapshot, *, load_failed: bool = False) -> dict[str, list[tuple[dict, float]]]:

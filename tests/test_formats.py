@@ -3,7 +3,6 @@ from datetime import date, datetime, timedelta, timezone
 import pytest
 from snapshots import make_kpi
 
-from sqm.kpi import Direction, Unit
 from sqm.review.formats import (
     JOINER,
     day,
@@ -17,6 +16,7 @@ from sqm.review.formats import (
     signed,
     style_of,
 )
+from sqm.terms import Direction, Unit
 
 PER_HOUR = 3600.0
 PER_DAY = 86400.0

@@ -17,7 +17,6 @@ from snapshots import (
 )
 
 from sqm.cli import cli
-from sqm.kpi import Status
 from sqm.review import render_board, render_review
 from sqm.review.cells import distance_cell, dot_plot
 from sqm.review.charts import is_drawn, kpi_chart, value_range
@@ -27,6 +26,7 @@ from sqm.review.segments import Mark, compare
 from sqm.review.svg import Label, nice_ticks, spread
 from sqm.review.texts import STATUSES, TEXTS
 from sqm.review.wording import Words, status_sentence
+from sqm.terms import Status
 
 NOW = AS_OF + timedelta(minutes=8)
 EN, ZH = Words("en"), Words("zh")

@@ -6,7 +6,6 @@ from datetime import date, timedelta
 import pytest
 from snapshots import AS_OF, OCTOBER, make_kpi, make_snapshot, row, source
 
-from sqm.kpi import Status
 from sqm.review import render_board, render_review
 from sqm.review.cells import sparkline
 from sqm.review.charts import kpi_chart, value_range
@@ -15,6 +14,7 @@ from sqm.review.formats import JOINER, style_of
 from sqm.review.readings import Reading
 from sqm.review.signals import find_groups
 from sqm.review.wording import Words
+from sqm.terms import Status
 
 EN, ZH = Words("en"), Words("zh")
 LATER = date(2027, 1, 1)

@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from sqm.kpi import Definition
+from sqm.terms import Definition
 
 MINUTES_PER_DAY = 24 * 60
 SECONDS_PER_DAY = MINUTES_PER_DAY * 60

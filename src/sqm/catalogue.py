@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from sqm.kpi import (
     BaseKpi,
     Clearance,
-    Count,
     CountKpi,
     GapScore,
     Kpi,
@@ -16,14 +15,13 @@ from sqm.kpi import (
     PointInTime,
     Quantile,
     Rate,
-    Related,
     Share,
     Stock,
     StockShare,
     Sum,
-    Target,
 )
 from sqm.series import UNIT_WORDS
+from sqm.terms import Count, Related, Target
 
 _HEADER = """<!-- Rendered by "sqm render" from metrics/. Do not edit. -->
 # KPIs

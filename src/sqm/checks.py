@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from sqm import expressions
 from sqm.definitions import Document, Place, nearest
 from sqm.errors import Fault
-from sqm.kpi import DURATIONS, BaseKpi, Count, GapScore, Rate, Related, Stock
+from sqm.kpi import BaseKpi, GapScore, Rate, Stock
 from sqm.records import RecordType
 from sqm.settings import Settings, expand
+from sqm.terms import DURATIONS, Count, Related
 
 NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
 

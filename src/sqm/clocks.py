@@ -23,8 +23,9 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sqm.expressions import columns_of
-from sqm.kpi import BaseKpi, Count, Definition, Name, Related
+from sqm.kpi import BaseKpi
 from sqm.records import Column, RecordType
+from sqm.terms import Count, Definition, Name, Related
 
 _DURATION = re.compile(r"(?:(\d+)h)? ?(?:(\d+)m)?")
 

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from sqm import __version__
-from sqm.kpi import BaseKpi, Status
+from sqm.kpi import BaseKpi
 from sqm.series import (
     CENTER,
     EMPTY_SEGMENT,
@@ -30,6 +30,7 @@ from sqm.series import (
     label_of,
 )
 from sqm.snapshot import SEPARATOR, Manifest, Snapshot
+from sqm.terms import Status
 
 # suffix of the series, column of the snapshot, words for HELP
 _COMPANIONS = (

@@ -28,7 +28,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from sqm.chosen import by_segment, control_chart, over_time
-from sqm.kpi import BaseKpi, Unit
+from sqm.kpi import BaseKpi
 from sqm.panels import (
     AMBER,
     GREEN,
@@ -46,6 +46,7 @@ from sqm.panels import (
 from sqm.queries import Scope, has_critical
 from sqm.series import JOB, STALE_AFTER_SECONDS, has_chart, label_of
 from sqm.settings import Settings
+from sqm.terms import Unit
 
 UID = "sqm-overview"
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")

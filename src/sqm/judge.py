@@ -17,7 +17,6 @@ from sqm.kpi import (
     BaseKpi,
     Clearance,
     CountKpi,
-    Direction,
     GapScore,
     Mean,
     NetScore,
@@ -27,11 +26,11 @@ from sqm.kpi import (
     Share,
     StockShare,
     Sum,
-    Unit,
 )
-from sqm.kpi import Status as S
 from sqm.snapshot import VALUE_COLUMNS
 from sqm.statistics import Column
+from sqm.terms import Direction, Unit
+from sqm.terms import Status as S
 
 NET_SCORE_SCALE = 100.0
 PERIOD = ["window", "period_start", "period_end", "by", "segment"]

@@ -13,10 +13,8 @@ from datetime import date
 from sqm.clocks import Clock, used_clocks
 from sqm.expressions import quote, render
 from sqm.kpi import (
-    DURATIONS,
     BaseKpi,
     Clearance,
-    Count,
     CountKpi,
     GapScore,
     Kpi,
@@ -25,12 +23,12 @@ from sqm.kpi import (
     PointInTime,
     Quantile,
     Rate,
-    Related,
     Share,
     StockShare,
     Sum,
 )
 from sqm.records import RecordType
+from sqm.terms import DURATIONS, Count, Related
 from sqm.windows import Window
 
 ScanOf = Callable[[str, str, BaseKpi], "Scan"]

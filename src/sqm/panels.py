@@ -15,10 +15,10 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from sqm.kpi import Status, Unit
 from sqm.queries import Scope
 from sqm.series import STATUS_NUMBERS
 from sqm.settings import Settings
+from sqm.terms import Status, Unit
 
 RED, AMBER, BLUE, GREEN, GREY = "#c4261f", "#c77700", "#1f62b0", "#2a6f5e", "#5f6b76"
 STATUSES = {

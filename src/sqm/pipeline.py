@@ -21,7 +21,6 @@ from sqm.accept import accept_records, gather_records, mark_broken, source_facts
 from sqm.compute import compute_values, local_date
 from sqm.definitions import counted
 from sqm.errors import SqmError
-from sqm.kpi import WORST_FIRST, Status
 from sqm.ledger import keep_values
 from sqm.project import Project
 from sqm.pull import Pulled
@@ -34,6 +33,7 @@ from sqm.snapshot import (
     read_snapshot,
     write_snapshot,
 )
+from sqm.terms import WORST_FIRST, Status
 from sqm.warehouse import open_warehouse
 from sqm.windows import add_months, parse_month
 

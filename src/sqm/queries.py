@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sqm.kpi import BaseKpi, Direction, Unit
+from sqm.kpi import BaseKpi
 from sqm.series import companion, dimensions_of, label_of
 from sqm.settings import Settings
+from sqm.terms import Direction, Unit
 
 
 class Scope:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from sqm.kpi import BaseKpi, Direction, Unit
+from sqm.kpi import BaseKpi
 from sqm.series import (
     JOB,
     STALE_AFTER_SECONDS,
@@ -23,6 +23,7 @@ from sqm.series import (
     needs_sample,
 )
 from sqm.settings import Settings
+from sqm.terms import Direction, Unit
 
 HEADER = '# Rendered by "sqm render" from metrics/. Do not edit.\n'
 PIPELINE_DOWN = ("KpiDataStale", "KpiDataMissing", "ExporterGone")  # in pipeline_alerts.yaml

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqm.kpi import BaseKpi, Direction, Rate, Stock
+from sqm.kpi import BaseKpi, Rate, Stock
 from sqm.rules import alert_name
 from sqm.series import has_interval, needs_sample
+from sqm.terms import Direction
 
 HEADER = '<!-- Rendered by "sqm render" from metrics/. Do not edit. -->\n'
 

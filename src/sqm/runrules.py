@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sqm.control import ON_THE_LINE, Chart, Mask
-from sqm.kpi import Rule
 from sqm.statistics import Column
+from sqm.terms import Rule
 
 Pattern = Callable[[Column, Column], Mask]  # z and values to the points that complete it
 

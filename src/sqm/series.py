@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqm.kpi import BaseKpi, Status, Unit
+from sqm.kpi import BaseKpi
+from sqm.terms import Status, Unit
 
 JOB = "sqm"
 STALE_AFTER_SECONDS = 26 * 3600  # a run a day, and two hours' grace

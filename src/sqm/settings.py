@@ -16,8 +16,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from sqm.calendars import Calendar, CalendarVersion, Zone, versions_of
 from sqm.clocks import Clock
-from sqm.kpi import Definition, Expression, Name
 from sqm.records import ColumnType
+from sqm.terms import Definition, Expression, Name
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 

@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, TypeAdapter, ValidationError
 
 from sqm.errors import PublishError
-from sqm.kpi import Definition, Kpi
+from sqm.kpi import Kpi
+from sqm.terms import Definition
 
 if TYPE_CHECKING:
     import polars as pl

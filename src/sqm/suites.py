@@ -20,8 +20,8 @@ from typing import Any
 
 from pydantic import Field
 
-from sqm.kpi import Definition, Name
 from sqm.records import RecordType
+from sqm.terms import Definition, Name
 
 SQL_RULE = "unexpected_rows_expectation"
 Place = tuple[str | int, ...]  # path of a key inside the file

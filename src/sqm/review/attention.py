@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqm.kpi import Status
 from sqm.review import formats
 from sqm.review.readings import Reading, period_before, unbroken_since
 from sqm.review.views import (
@@ -20,6 +19,7 @@ from sqm.review.views import (
     records_of,
 )
 from sqm.review.wording import beyond_sentence, evidence_of
+from sqm.terms import Status
 from sqm.windows import Unit
 
 LISTED = 3  # segments of one KPI that get an entry of their own

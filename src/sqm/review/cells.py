@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from sqm.kpi import BaseKpi, Direction, Status
+from sqm.kpi import BaseKpi
 from sqm.review.formats import Style, percent
 from sqm.review.limits import draw_signal, limits_range, stretches
 from sqm.review.plot import Plot, draw_steps
@@ -14,6 +14,7 @@ from sqm.review.readings import Reading, is_worse
 from sqm.review.segments import Compared, Comparison, Mark
 from sqm.review.svg import Axis, Svg, fitting, nice_ticks, text_width
 from sqm.review.wording import Words, cases_text
+from sqm.terms import Direction, Status
 
 TARGET_AT = 0.62  # where the target line stands in the cell, as a share of its width
 STEP = 0.26  # from target to critical

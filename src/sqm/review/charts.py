@@ -7,7 +7,7 @@ from itertools import groupby
 
 from markupsafe import Markup
 
-from sqm.kpi import BaseKpi, Rate, Status, Unit
+from sqm.kpi import BaseKpi, Rate
 from sqm.review.formats import Style, number, period, short_month
 from sqm.review.limits import (
     draw_limits,
@@ -22,6 +22,7 @@ from sqm.review.readings import Reading
 from sqm.review.signals import has_limits
 from sqm.review.svg import Axis, Label, Svg, nice_ticks, spread, text_width
 from sqm.review.wording import Words, cases, counts_events, has_interval, is_own_sample
+from sqm.terms import Status, Unit
 from sqm.windows import Unit as Calendar
 
 LEFT, TOP, GAP = 46, 18, 16

@@ -9,7 +9,6 @@ from markupsafe import Markup, escape
 from sqm.kpi import (
     BaseKpi,
     Clearance,
-    Count,
     CountKpi,
     GapScore,
     Kpi,
@@ -18,15 +17,14 @@ from sqm.kpi import (
     PointInTime,
     Quantile,
     Rate,
-    Related,
     Share,
     Stock,
     StockShare,
     Sum,
-    Target,
 )
 from sqm.review.formats import Style, day, number
 from sqm.review.wording import Words, exposure_name
+from sqm.terms import Count, Related, Target
 
 Fact = tuple[str, Markup]  # a term and what is said of it
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from statistics import median
 
-from sqm.kpi import BaseKpi, Direction, NetScore, Unit
+from sqm.kpi import BaseKpi, NetScore
+from sqm.terms import Direction, Unit
 from sqm.windows import Unit as Calendar
 from sqm.windows import parse_window
 

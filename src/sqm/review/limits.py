@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median_high, median_low
 
-from sqm.kpi import BaseKpi, NetScore, Unit
+from sqm.kpi import BaseKpi, NetScore
 from sqm.review import formats
 from sqm.review.course import note_of
 from sqm.review.formats import Style
@@ -23,6 +23,7 @@ from sqm.review.signals import (
 )
 from sqm.review.svg import Label, Svg, fitting, text_width
 from sqm.review.wording import Words
+from sqm.terms import Unit
 
 REACH = 1.0  # limits widen the axis by no more than this share at each end
 NOTED = 4  # groups that get a note on the chart: the newest

@@ -12,7 +12,6 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sqm.kpi import Status
 from sqm.review import attention, formats, pipeline
 from sqm.review.cells import distance_head
 from sqm.review.readings import Readings, month_window, reading_of_month
@@ -30,6 +29,7 @@ from sqm.review.views import (
     tally_segments,
 )
 from sqm.snapshot import Snapshot, latest_values
+from sqm.terms import Status
 from sqm.windows import add_months
 
 _REVIEW = re.compile(r"(\d{4}-(?:0[1-9]|1[0-2]))(?:\.([a-z]{2}))?\.html")

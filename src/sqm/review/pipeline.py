@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqm.kpi import Status
 from sqm.review import formats
 from sqm.review.views import Edition, late_sources, overdue
 from sqm.snapshot import SourceFacts
+from sqm.terms import Status
 
 STALE_AFTER = timedelta(hours=26)  # a daily run may be two hours late
 ACCEPTED_WARNING, ACCEPTED_CRITICAL = 0.98, 0.95

@@ -8,7 +8,8 @@ from datetime import date
 
 import polars as pl
 
-from sqm.kpi import BaseKpi, Direction, Status
+from sqm.kpi import BaseKpi
+from sqm.terms import Direction, Status
 from sqm.windows import Unit, add_months, parse_window
 
 WEEKS_SHOWN = 52

@@ -7,7 +7,7 @@ from datetime import date
 
 from markupsafe import Markup
 
-from sqm.kpi import Kpi, Rate, Status
+from sqm.kpi import Kpi, Rate
 from sqm.review import formats
 from sqm.review.cells import bars, dot_plot
 from sqm.review.charts import kpi_chart, value_range
@@ -31,6 +31,7 @@ from sqm.review.wording import (
     missing_word,
     segment_finding,
 )
+from sqm.terms import Status
 
 CHART_WIDTH = 665.0  # what A4 leaves between its margins
 HALF_WIDTH = 316.0

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 
-from sqm.kpi import BaseKpi, Direction
+from sqm.kpi import BaseKpi
 from sqm.review.readings import Reading
+from sqm.terms import Direction
 
 BEYOND = ("we1", "n1")
 RUNS = {"we4": 8, "n2": 9}  # periods in a row on one side of the mean, at the least

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from sqm.kpi import Status
+from sqm.terms import Status
 
 SHAPES = {
     Status.CRITICAL: '<rect x="-6.5" y="-6.5" width="13" height="13" rx="1" fill="currentColor"/>'

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from sqm.kpi import Status
+from sqm.terms import Status
 
 Pair = tuple[str, str]
 

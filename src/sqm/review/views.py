@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from sqm.kpi import Direction, Kpi, Rate, Status
+from sqm.kpi import Kpi, Rate
 from sqm.review import formats
 from sqm.review.cells import distance_cell, sparkline
 from sqm.review.course import judged, trend_word
@@ -25,6 +25,7 @@ from sqm.review.wording import (
     status_sentence,
 )
 from sqm.snapshot import SEPARATOR, Snapshot, SourceFacts
+from sqm.terms import Direction, Status
 
 SPARK_PERIODS = {"week": 26, "month": 24}
 NAMED = 3  # segments that are named where they are told in one phrase

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from sqm.kpi import BaseKpi, CountKpi, Direction, PointInTime, Rate, Status
+from sqm.kpi import BaseKpi, CountKpi, PointInTime, Rate
 from sqm.review.formats import Style, number, percent
 from sqm.review.readings import Reading, is_worse
 from sqm.review.segments import Comparison
 from sqm.review.texts import DIMENSIONS, FAMILIES, REASONS, RECORDS, STATUSES, TEXTS, WINDOWS
+from sqm.terms import Direction, Status
 from sqm.windows import Unit, parse_window
 
 
