@@ -8,7 +8,7 @@ import pytest
 from projects import ON_TIME, SETTINGS, SUITE, changed, parcels
 
 from sqm.errors import DefinitionError
-from sqm.project import load_project
+from sqm.project import load_project, load_sound_project
 
 
 def faults(root: Path) -> list[str]:
@@ -289,6 +289,31 @@ def test_an_empty_file(make_project):
     assert faults(root) == [
         "metrics/on_time_rate.yaml: the file is empty; write a definition or delete the file"
     ]
+
+
+def test_the_sound_kpis_can_be_had_without_the_others(make_project):
+    other = changed(ON_TIME, "name: on_time_rate", "name: late_rate")
+    files = parcels() | {
+        "metrics/late_rate.yaml": changed(other, "done_at <= due_at", "done_at > due_att"),
+        "metrics/typed_rate.yaml": changed(
+            changed(ON_TIME, "name: on_time_rate", "name: typed_rate"), "done_at <= due_at", "depot"
+        ),
+    }
+
+    project, mistakes = load_sound_project(make_project(files))
+
+    assert [kpi.name for kpi in project.kpis] == ["on_time_rate"]
+    assert [fault.file for fault in mistakes] == [
+        "metrics/late_rate.yaml",
+        "metrics/typed_rate.yaml",
+    ]
+
+
+def test_a_mistake_in_the_settings_leaves_nothing_sound(make_project):
+    settings = changed(SETTINGS, "timezone: UTC", "timezone: Mars/Olympus")
+
+    with pytest.raises(DefinitionError, match="unknown time zone"):
+        load_sound_project(make_project(parcels(sqm__yaml=settings)))
 
 
 def test_two_files_of_one_name(make_project):

@@ -75,12 +75,19 @@ def check(root: Path) -> None:
 
 @cli.command()
 @click.option("--as-of", type=click.DateTime(), help="Compute as of this local time, not now.")
+@click.option("--keep-going", is_flag=True, help="Leave KPI files with mistakes out.")
 @click.pass_obj
-def run(root: Path, as_of: datetime | None) -> None:
+def run(root: Path, as_of: datetime | None, keep_going: bool) -> None:
     """Pull, validate, compute and publish."""
     from sqm.pipeline import refresh
+    from sqm.project import load_sound_project
 
-    project = _load(root)
+    if keep_going:
+        project, mistakes = load_sound_project(root)
+        for mistake in mistakes:
+            click.echo(str(mistake), err=True)
+    else:
+        project = _load(root)
     moment = as_of.replace(tzinfo=project.settings.zone) if as_of else None
     refresh(project, _now, moment, click.echo)
 

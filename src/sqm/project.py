@@ -54,15 +54,32 @@ def load_project(root: Path) -> Project:
 
     Raises DefinitionError with every mistake of every file.
     """
+    project, kpi_mistakes = _load(root)
+    if kpi_mistakes:
+        raise DefinitionError(kpi_mistakes)
+    return project
+
+
+def load_sound_project(root: Path) -> tuple[Project, tuple[Fault, ...]]:
+    """The project without the KPI files that have a mistake, and those mistakes.
+
+    Raises DefinitionError when sqm.yaml or a suite is wrong: nothing could be trusted then.
+    """
+    return _load(root)
+
+
+def _load(root: Path) -> tuple[Project, tuple[Fault, ...]]:
+    """The project with its sound KPIs, and the mistakes in the other KPI files."""
     faults: list[Fault] = []
+    kpi_mistakes: list[Fault] = []
     record_types = dict(BUILT_IN)
     settings = _load_settings(root, record_types, faults)
     clocks = settings.clocks if settings is not None else {}
-    kpis = _load_kpis(root, with_clock_columns(record_types, clocks), faults)
+    kpis = _load_kpis(root, with_clock_columns(record_types, clocks), kpi_mistakes)
     suites = dict(_load_suites(root, record_types, faults))
     if faults or settings is None:
-        raise DefinitionError(faults)
-    return Project(root, settings, record_types, kpis, suites)
+        raise DefinitionError([*faults, *kpi_mistakes])
+    return Project(root, settings, record_types, kpis, suites), tuple(kpi_mistakes)
 
 
 def load_settings(root: Path) -> Settings:
@@ -120,6 +137,7 @@ def _documents(root: Path, folder: str, faults: list[Fault]) -> Iterator[tuple[P
 def _load_kpis(
     root: Path, record_types: Mapping[str, RecordType], faults: list[Fault]
 ) -> tuple[Kpi, ...]:
+    """The KPIs whose files have no mistake."""
     files: dict[str, str] = {}
     sound: list[tuple[BaseKpi, Document]] = []
     for path, document in _documents(root, "metrics", faults):
@@ -145,8 +163,11 @@ def _load_kpis(
         faults += found
         if not found:
             sound.append((made, document))
-    faults += bind_kpis(sound, record_types)
-    return tuple(kpi for kpi, _ in sound)  # type: ignore[misc]  # KINDS: the members of Kpi
+    unbound = list(bind_kpis(sound, record_types))
+    faults += unbound
+    wrong = {fault.file for fault in unbound}
+    kept = (kpi for kpi, document in sound if document.file not in wrong)
+    return tuple(kept)  # type: ignore[arg-type]  # KINDS holds the members of Kpi
 
 
 def _load_suites(
