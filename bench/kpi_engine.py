@@ -169,7 +169,7 @@ def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 def run_plan(connection: duckdb.DuckDBPyConnection, kpis: Sequence[Kpi]) -> None:
-    """What compute.py does, up to the judging."""
+    """What compute.py does, up to the judging: a row per KPI, window, period and segment."""
     plan = make_plan(kpis, BUILT_IN, "UTC", PARAMETERS["today"])
     for step in plan.steps:
         execute(connection, step.sql)

@@ -47,6 +47,7 @@ def compute_values(
         "today": today,
         "last_day": local_date(as_of - timedelta(microseconds=1), zone),
     }
+    connection.execute("set preserve_insertion_order = true")  # the plan's tables are in order
     used = used_clocks(kpis, clocks)
     make_clock_tables(connection, used, calendars, record_types, as_of)
     for step in plan.steps:

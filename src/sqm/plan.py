@@ -29,6 +29,7 @@ from sqm.windows import Unit, Window, utc_offsets
 NOT_RECORDED = "(not recorded)"
 OFFSET_YEARS = 5
 PERIOD = "period_start, period_end, level, segment"  # level: the dimensions, joined by comma
+ORDER = "level, segment, period_start, period_end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,7 @@ def _calendar_sql(scan: Scan, window: Window) -> str:
         f"select\n  {_comma([*period, 'level', 'segment', *columns])}",
         f"from dense_{scan.name}",
         "group by all",
+        f"order by {ORDER}",
     )
 
 
@@ -269,14 +271,19 @@ def _rolling_sql(scan: Scan, window: Window) -> str:
         "window w as (partition by level, segment order by day"
         f" rows between (day - {start}) preceding and current row)",
         "qualify period_end <= $today",
+        f"order by {ORDER}",
     )
 
 
 def _results(recipe: Recipe) -> Step:
-    """The rows of a KPI in all its windows, in a fixed order."""
+    """The rows of a KPI in all its windows, in a fixed order.
+
+    The period tables are in order, and so is what is selected from one; a join has to be sorted.
+    """
     parts = [_result(recipe, window) for window in recipe.kpi.parsed_windows()]
-    union = "\nunion all by name\n".join(parts)
-    sql = f'from (\n{union}\n)\norder by "window", "by", segment, period_start, period_end'
+    sql = "\nunion all by name\n".join(parts)
+    if recipe.other is not None:
+        sql = f'from (\n{sql}\n)\norder by "window", "by", segment, period_start, period_end'
     return Step(f"values of {recipe.kpi.name}", sql)
 
 
