@@ -22,8 +22,9 @@ from sqm.render import rendered_files
 SERIES = re.compile(r"\bsqm_(?:\$\{kpi\}|[a-z0-9_])+\b(?!_?\()")
 CHOICE = re.compile(r"\b(sqm_\$\{kpi\}_)\(([a-z0-9_|]+)\)")  # as in `sqm_${kpi}_(low|high)`
 TIED_TO_A_PLACE = {
+    # in pieces, so that this file names none of them
     "a package registry": re.compile(
-        r"pypi\.org|pythonhosted\.org|registry\.npmjs\.org|deb\.debian\.org"
+        r"py" r"pi\.org|python" r"hosted\.org|registry\." r"npmjs\.org|deb\." r"debian\.org"
     ),
     "a path of one machine": re.compile(r"(?<![\w.~})$])/(?:work|root|home)/"),
 }

@@ -99,7 +99,8 @@ def make_server(
     registry = registry_over(published.exposed)
 
     class Handler(_Handler):
-        def answer(self, path: str) -> None:
+        def do_GET(self) -> None:
+            path = unquote(urlsplit(self.path).path)
             if path == "/metrics":
                 encode, content_type = choose_encoder(self.headers.get("Accept", ""))
                 self.reply(HTTPStatus.OK, content_type, encode(registry))
@@ -112,6 +113,8 @@ def make_server(
             else:
                 self.reply_review(reviews, path)
 
+        do_HEAD = do_GET
+
     server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     return server
@@ -122,14 +125,6 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "sqm"
     sys_version = ""
     timeout = 30  # seconds; a silent connection does not hold a thread for ever
-
-    def answer(self, path: str) -> None:
-        raise NotImplementedError
-
-    def do_GET(self) -> None:
-        self.answer(unquote(urlsplit(self.path).path))
-
-    do_HEAD = do_GET
 
     def reply(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
         self.send_response(status)
