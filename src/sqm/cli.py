@@ -18,7 +18,6 @@ from sqm.errors import DefinitionError, SqmError, ValidationFailed
 
 if TYPE_CHECKING:
     from sqm.project import Project
-    from sqm.snapshot import Snapshot
 
 LANGUAGE = click.Choice(["en", "zh"])
 
@@ -193,18 +192,13 @@ def review(root: Path, month: str | None, language: str | None) -> None:
 @click.pass_obj
 def serve(root: Path, host: str, port: int) -> None:
     """Serve the status board and /metrics."""
-    from sqm.review import render_board
+    from sqm.review import board_over
     from sqm.serve import make_server
 
     state = _state(root)
     reviews = state / "reviews"
 
-    def board(snapshot: Snapshot) -> str:
-        # listed each time: a review may be written while this runs
-        names = sorted(path.name for path in reviews.glob("*.html"))
-        return render_board(snapshot, _now(), snapshot.manifest.language, names)
-
-    server = make_server(state, reviews, board, host, port)
+    server = make_server(state, reviews, board_over(reviews, _now), host, port)
     click.echo(f"status board  http://{host}:{port}/\nmetrics       http://{host}:{port}/metrics")
     try:
         server.serve_forever()

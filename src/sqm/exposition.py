@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from zoneinfo import ZoneInfo
 
-import polars as pl
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -29,7 +28,7 @@ from sqm.series import (
     has_chart,
     label_of,
 )
-from sqm.snapshot import SEPARATOR, Manifest, Snapshot
+from sqm.snapshot import SEPARATOR, Manifest, Snapshot, latest_values
 from sqm.terms import Status
 
 # suffix of the series, column of the snapshot, words for HELP
@@ -95,12 +94,7 @@ class _Published(Collector):
 
 def _latest_complete(snapshot: Snapshot) -> dict[str, list[dict[str, object]]]:
     """Per KPI: the rows of the last period that is over, of each window."""
-    manifest = snapshot.manifest
-    today = manifest.as_of.astimezone(ZoneInfo(manifest.timezone)).date()
-    over = snapshot.values.filter(pl.col("period_end") <= today)
-    latest = over.filter(
-        pl.col("period_end") == pl.col("period_end").max().over("kpi", "window")
-    ).sort("kpi", "window", "by", "segment")
+    latest = latest_values(snapshot).sort("kpi", "window", "by", "segment")
     by_kpi: dict[str, list[dict[str, object]]] = {}
     for row in latest.iter_rows(named=True):
         by_kpi.setdefault(row["kpi"], []).append(row)

@@ -14,8 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Expression = Annotated[str, Field(min_length=1)]
 
-DAYS_PER_YEAR = 365
-
 
 class Definition(BaseModel):
     """Anything read from a definition file: unknown keys are refused, values never change."""

@@ -17,9 +17,9 @@ from sqm.demo.stack import Stack, alerting_stack, wait_for_page
 from sqm.errors import SqmError
 from sqm.privacy import stay_private
 from sqm.project import Project
-from sqm.review import render_board
+from sqm.review import board_over
 from sqm.serve import make_server
-from sqm.snapshot import Snapshot, read_snapshot
+from sqm.snapshot import read_snapshot
 
 Say = Callable[[str], None]
 Clock = Callable[[], datetime]
@@ -66,11 +66,7 @@ def _run_flow(project: Project) -> None:
 
 
 def _serve(project: Project, clock: Clock, say: Say, port: int, *, until_stopped: bool) -> None:
-    def board(snapshot: Snapshot) -> str:
-        written = sorted(path.name for path in (project.state / "reviews").glob("*.html"))
-        return render_board(snapshot, clock(), snapshot.manifest.language, written)
-
-    server = _listen(project, board, port)
+    server = _listen(project, clock, port)
     address = f"127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -91,10 +87,10 @@ def _serve(project: Project, clock: Clock, say: Say, port: int, *, until_stopped
         server.server_close()
 
 
-def _listen(project: Project, board: Callable[[Snapshot], str], port: int) -> ThreadingHTTPServer:
+def _listen(project: Project, clock: Clock, port: int) -> ThreadingHTTPServer:
     reviews = project.state / "reviews"
     try:
-        return make_server(project.state, reviews, board, "127.0.0.1", port)
+        return make_server(project.state, reviews, board_over(reviews, clock), "127.0.0.1", port)
     except OSError as error:
         raise SqmError(
             f"port {port} is taken ({error.strerror}); stop what uses it, or give another --port"

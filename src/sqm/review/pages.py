@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -200,3 +201,13 @@ def _render(template: str, edition: Edition, **values: object) -> str:
             **values,
         )
     )
+
+
+def board_over(reviews: Path, clock: Callable[[], datetime]) -> Callable[[Snapshot], str]:
+    """What serves the board: made anew for each request, linking the reviews then in the folder."""
+
+    def board(snapshot: Snapshot) -> str:
+        written = sorted(path.name for path in reviews.glob("*.html"))
+        return render_board(snapshot, clock(), snapshot.manifest.language, written)
+
+    return board
