@@ -35,6 +35,8 @@ class Pulled:
     left_out: int  # older rows of an update log, and rows not wanted by `where`
     staged: int
     seconds: float
+    is_full: bool = True  # all that the source has; otherwise what changed since the last cursor
+    cursor: str | None = None  # how far an increment reaches, once its records are accepted
 
 
 def pull_source(
@@ -69,7 +71,7 @@ def pull_source(
     seconds = time.monotonic() - started
     connection.execute("delete from sqm.pulls where source = ?", [name])
     connection.execute(
-        "insert into sqm.pulls values (?, ?, ?, ?, ?, ?)",
+        "insert into sqm.pulls values (?, ?, ?, ?, ?, ?, true, null)",
         [run_id, name, source.records, pulled, left_out, seconds],
     )
     return Pulled(name, source.records, pulled, left_out, staged, seconds)
@@ -225,7 +227,7 @@ def _map(
     parameters = {"hash_key": hash_key} if source.hash else {}
     connection.execute(
         f"create or replace table {_staged(name)} as"
-        f" select _row, {unreadable}, {', '.join(mapped)} from {_raw(name)}",
+        f" select _row, false as _deleted, {unreadable}, {', '.join(mapped)} from {_raw(name)}",
         parameters,
     )
 

@@ -18,7 +18,7 @@ from sqm.expressions import quote
 from sqm.project import Project
 from sqm.records import RecordType
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SYSTEM_COLUMNS = {"_source": "VARCHAR", "_run_id": "VARCHAR"}
 
 _SCHEMA = f"""
@@ -76,7 +76,14 @@ create table if not exists sqm.pulls (
     records varchar,
     pulled bigint,
     left_out bigint,
-    seconds double
+    seconds double,
+    is_full boolean,
+    cursor varchar
+);
+create table if not exists sqm.cursors (
+    source varchar primary key,
+    cursor varchar,
+    run_id varchar
 );
 """
 
