@@ -56,8 +56,8 @@ def compute_values(
         named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
         connection.execute(step.sql, named)
     judged = judge_values(((kpi, _sums(connection, plan, kpi)) for kpi in kpis), today)
-    for step in plan.steps:
-        connection.execute(f"drop table if exists {step.table}")
+    for table in filter(None, (step.table for step in plan.steps)):
+        connection.execute(f"drop table if exists {table}")
     for table in (CALENDAR_DAYS, *map(clock_table, used)):
         connection.execute(f"drop table if exists {table}")
     return chart_values(judged, kpis, today)

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from sqm.clock_queries import records_sql
 from sqm.clocks import Clock
-from sqm.expressions import literal, quote
+from sqm.expressions import LOCAL_TIME, literal, quote
 from sqm.kpi import BaseKpi, Kpi, PointInTime, Rate, Stock
 from sqm.lookups import join_sql, lookup_sql, mark_sql
 from sqm.measures import Recipe, Scan, Scans, recipe_of
@@ -94,7 +94,11 @@ def make_plan(
         }
     # the recipes are complete, so each scan knows all its measures now
     return Plan(
-        (*_lookup_steps(scans), *(s for scan in scans.made.values() for s in _scan_steps(scan))),
+        (
+            _local_time_step(zone, until),
+            *_lookup_steps(scans),
+            *(step for scan in scans.made.values() for step in _scan_steps(scan)),
+        ),
         {name: _result(recipe) for name, recipe in results.items()},
         {name: _result(recipe) for name, recipe in unadjusted.items()},
         {
@@ -115,6 +119,12 @@ def describe_plan(plan: Plan) -> str:
         " $last_day: last local day begun before it"
     )
     return "\n\n".join([head, *(f"-- {step.purpose}\n{step.sql};" for step in steps)])
+
+
+def _local_time_step(zone: str, until: date) -> Step:
+    exact = local_time_sql("moment", zone, until)
+    sql = f"create or replace temp macro {LOCAL_TIME}(moment) as {exact}"
+    return Step("a timestamp in local time, for expressions", sql)
 
 
 def _lookup_steps(scans: Scans) -> Iterator[Step]:
@@ -146,7 +156,7 @@ def _scan_sql(scan: Scan) -> str:
     column = scan.records.column(scan.at)
     is_date = column is not None and column.type == "date"
     at = f"t.{quote(scan.at)}"
-    day = at if is_date else _local_day(at, scan.zone, scan.until)
+    day = at if is_date else f"cast({local_time_sql(at, scan.zone, scan.until)} as date)"
     inner = [f"{day} as day"]
     inner += [
         f"coalesce(cast(t.{quote(d)} as varchar), {literal(NOT_RECORDED)}) as {quote(d)}"
@@ -168,14 +178,14 @@ def _scan_sql(scan: Scan) -> str:
     )
 
 
-def _local_day(at: str, zone: str, until: date) -> str:
-    """The local day of a UTC timestamp.
+def local_time_sql(at: str, zone: str, until: date) -> str:
+    """The local time of a UTC timestamp.
 
     Comparing with the few changes of the offset is many times faster than the time zone library,
     which is asked for older timestamps only.
     """
     if zone == "UTC":
-        return f"cast({at} as date)"
+        return at
     since = date(until.year - OFFSET_YEARS, 1, 1)
     exact = f"timezone({literal(zone)}, timezone('UTC', {at}))"
     cases = [
@@ -183,7 +193,7 @@ def _local_day(at: str, zone: str, until: date) -> str:
         for moment, offset in reversed(utc_offsets(zone, since, until))
     ]
     listed = "\n      ".join([*cases, f"else {exact}"])
-    return f"cast(case\n      {listed}\n    end as date)"
+    return f"case\n      {listed}\n    end"
 
 
 def rows_sql(scan: Scan) -> str:
@@ -239,8 +249,8 @@ def _dense_sql(scan: Scan) -> str:
     return _lines(
         f"select\n  {_comma(['day', 'level', 'segment', *columns])}",
         "from (",
-        "  select cast(unnest(generate_series(min(day), cast($last_day as date), interval 1 day))"
-        " as date) as day",
+        "  select cast(unnest(generate_series(coalesce(min(day), $last_day), $last_day,"
+        " interval 1 day)) as date) as day",
         f"  from {day_rows}\n)",
         "cross join (",
         f"  select '' as level, '' as segment union select level, segment from {day_rows}\n)",
