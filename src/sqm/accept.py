@@ -99,11 +99,12 @@ def accept_records(
     full = _full_sources(connection, sources, run_id)
     for name in sources:
         _quarantine_broken(connection, project, record_type, name, run_id)
-    _note_delivered(connection, record_type, [n for n in sources if n not in full], run_id)
+    increments = [name for name in sources if name not in full]
+    _note_delivered(connection, record_type, increments, run_id)
     for name in sources:
         _forget_old_quarantine(connection, name, run_id, is_full=name in full)
     compare_records(connection, record_type, full)
-    _quarantine_displaced(connection, record_type, sources, run_id)
+    _quarantine_displaced(connection, record_type, increments, run_id)
     note_changes(connection, record_type, DELTA)
     change_records(connection, record_type, run_id, at)
     accepted = tuple(count_changes(connection, record_type, name, run_id) for name in sources)
@@ -225,12 +226,12 @@ def _forget_old_quarantine(
 def _quarantine_displaced(
     connection: duckdb.DuckDBPyConnection,
     record_type: RecordType,
-    sources: Sequence[str],
+    increments: Sequence[str],
     run_id: str,
 ) -> None:
     """Set aside the record of a later source whose key an earlier source brings now.
 
-    What a source delivered in this run is in quarantine already.
+    Unless its source delivered it in this run, and with that said what it is, or gave it up.
     """
     columns = ", ".join(f"{quote(c)}: t.{quote(c)}" for c in record_type.column_names)
     connection.execute(
@@ -239,9 +240,9 @@ def _quarantine_displaced(
         f" cast(d.record_key as varchar), null, null, cast(to_json({{{columns}}}) as varchar)\n"
         f"from {DELTA} as d join {quote(record_type.name)} as t on t.rowid = d.place\n"
         "where d.change = 'updated' and d.held_by <> d._source"
-        f" and list_contains({sql_list(sources)}, d.held_by)\n"
-        "  and not exists (from sqm.quarantine as q where q.run_id = $run_id"
-        " and q.source = d.held_by and q.record_key = cast(d.record_key as varchar))",
+        f" and list_contains({sql_list(increments)}, d.held_by)\n"
+        f"  and not exists (from {DELIVERED} as v where v.source = d.held_by"
+        " and v.record_key = cast(d.record_key as varchar))",
         {"run_id": run_id},
     )
 
