@@ -20,6 +20,7 @@ from sqm.files import remove_leftovers, replace_file
 from sqm.lock import lock_owner, only_run
 from sqm.project import Project
 from sqm.snapshot import Manifest, read_manifest
+from sqm.tables import aligned
 from sqm.terms import Definition
 from sqm.warehouse import clear_staging, open_warehouse, remove_spilled, warehouse_path
 
@@ -165,6 +166,29 @@ def restated_since_published(connection: duckdb.DuckDBPyConnection, state: Path)
     return int(row[0]) if row is not None else 0
 
 
+def runs_json(runs: tuple[RunFacts, ...]) -> str:
+    """A JSON array with an object for each run; what is not known is null."""
+    return _RUNS.dump_json(runs, indent=1).decode() + "\n"
+
+
+def runs_table(runs: tuple[RunFacts, ...]) -> str:
+    """Aligned columns for reading; times in UTC, only the first line of why a run failed."""
+    numbers = ("pulled", "inserted", "updated", "deleted", "quarantined")
+    head = ("started_at", "as_of", "seconds", "state", *numbers, "detail")
+    rows = [
+        [
+            f"{run.started_at:%Y-%m-%d %H:%M:%S}",
+            f"{run.as_of:%Y-%m-%d %H:%M:%S}",
+            "-" if run.seconds is None else f"{run.seconds:.1f}",
+            run.state,
+            *(_count(getattr(run, name)) for name in numbers),
+            run.detail.split("\n")[0],
+        ]
+        for run in runs
+    ]
+    return aligned(head, rows, {"seconds", *numbers})
+
+
 def utc_naive(moment: datetime) -> datetime:
     """As the warehouse stores it: UTC without a zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)
@@ -236,6 +260,10 @@ def _aware(value: object) -> object:
 def _ended(run: RunFacts) -> RunFacts:
     """A run that nobody is doing any more did not end well."""
     return run.model_copy(update={"state": KILLED}) if run.state == "running" else run
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
 
 
 def _text(moment: datetime) -> str:
