@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from programs import wait_for
 from projects import PARCELS, SETTINGS, changed, parcels
+from warm import Warm, warm_process
 
 from sqm import pipeline
 from sqm.errors import WarehouseError
@@ -142,30 +140,20 @@ def test_a_lock_without_a_whole_text_still_locks(project, holder):
 # what a kill leaves
 
 
-def killed_in(project: Project, step: str, *, after: bool) -> None:
-    """Do a run in a process that is killed as it comes to a step, or as the step ends."""
-    child = os.fork()
-    if child == 0:
-        _die_in(step, after=after)
-        refresh(project)
-        os._exit(0)  # not reached
-    _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with warm_process() as process:
+        yield process
 
 
-def _die_in(step: str, *, after: bool) -> None:
-    real: Callable[..., object] = getattr(pipeline, step)
-
-    def dying(*arguments: object, **named: object) -> object:
-        made = real(*arguments, **named) if after else None
-        os.kill(os.getpid(), signal.SIGKILL)
-        return made
-
-    setattr(pipeline, step, dying)
+def killed_in(warm: Warm, project: Project, step: str, *, after: bool) -> None:
+    """Do a run that is killed as it comes to a step, or as the step ends."""
+    run = warm(project.root, now=NOON.isoformat(), die_in=step, die_after=after)
+    assert run.killed, run.said
 
 
-def test_a_killed_run_is_called_killed_at_once_and_for_good(project):
-    killed_in(project, "compute", after=False)
+def test_a_killed_run_is_called_killed_at_once_and_for_good(project, warm):
+    killed_in(warm, project, "compute", after=False)
 
     at_once = states(project)
     refresh(project, NOON + timedelta(hours=1))
@@ -175,8 +163,8 @@ def test_a_killed_run_is_called_killed_at_once_and_for_good(project):
     assert read_runs(project.state)[1].detail == "it ended without a word"
 
 
-def test_a_run_killed_after_it_published_has_published(project):
-    killed_in(project, "write_snapshot", after=True)
+def test_a_run_killed_after_it_published_has_published(project, warm):
+    killed_in(warm, project, "write_snapshot", after=True)
 
     refresh(project, NOON + timedelta(hours=1))
 
@@ -186,10 +174,10 @@ def test_a_run_killed_after_it_published_has_published(project):
 
 @pytest.mark.parametrize("step", ["compute", "keep_values", "write_snapshot"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_restated_values_are_announced_by_the_run_that_publishes_them(project, step, after):
+def test_restated_values_are_announced_by_the_run_that_publishes_them(project, warm, step, after):
     refresh(project)
     correct(project)
-    killed_in(project, step, after=after)
+    killed_in(warm, project, step, after=after)
     published_by_the_killed = read_snapshot(project.state).manifest
 
     published = refresh(project, NOON)
@@ -204,8 +192,8 @@ def test_restated_values_are_announced_by_the_run_that_publishes_them(project, s
     assert changes == []
 
 
-def test_what_a_killed_run_staged_does_not_outlive_the_next(project):
-    killed_in(project, "validate", after=False)
+def test_what_a_killed_run_staged_does_not_outlive_the_next(project, warm):
+    killed_in(warm, project, "validate", after=False)
 
     with open_warehouse(project) as connection:
         left = connection.execute("select count(*) from staging.raw_scanner").fetchone()
@@ -357,10 +345,3 @@ def test_a_damaged_list_is_named_and_written_again(project):
 
     refresh(project)
     assert states(project) == ["published", "published"]
-
-
-def test_waiting_for_the_lock_ends_when_its_holder_does(project, holder):
-    holder.terminate()
-
-    assert wait_for(lambda: lock_owner(Path(project.state)) is None and holder.poll(), "the end")
-    refresh(project)

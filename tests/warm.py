@@ -36,7 +36,7 @@ class Order:
     """What a child is to do with the project in `root`."""
 
     root: str
-    do: str = "refresh"  # refresh, dump, or read until killed by `stop`
+    do: str = "refresh"  # refresh, dump, both, or read until `stop`
     now: str = MOMENT
     die_in: str = ""  # a function of sqm.pipeline that kills the run
     die_after: bool = False  # as it ends, not as it begins
@@ -163,7 +163,8 @@ def _work(order: Order) -> str:
     from sqm.errors import SqmError
 
     try:
-        return _dump(order) if order.do == "dump" else _refresh(order)
+        said = "" if order.do == "dump" else _refresh(order)
+        return said if order.do == "refresh" else _dump(order)
     except SqmError as error:
         return f"{type(error).__name__}: {error}"
 
