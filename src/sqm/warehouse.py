@@ -155,7 +155,7 @@ def _finish_settling(path: Path) -> None:
         if _fresh(path).exists():
             _fresh(path).replace(path)
             sync_folder(path.parent)
-        _settled(path).unlink()
+        _settled(path).unlink(missing_ok=True)
     except OSError as error:
         raise WarehouseError(f"{path}: {cannot_write(error)}") from error
 
