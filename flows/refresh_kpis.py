@@ -63,10 +63,10 @@ def pull_source(project: Project, run: Run, name: str) -> None:
 @task(name="validate-records", task_run_name="validate-{run.run_id}", **step)
 def validate(project: Project, run: Run) -> Any:
     """Check the staged records; set broken rows aside, accept the others."""
-    rules = pipeline.validate(project, run)
-    for line in pipeline.describe_rules(rules):
+    validated = pipeline.validate(project, run)
+    for line in pipeline.describe_validated(validated):
         get_run_logger().info(line)
-    return rules
+    return validated
 
 
 @task(name="compute-kpis", task_run_name="compute-{run.run_id}", **step)
@@ -76,9 +76,9 @@ def compute(project: Project, run: Run) -> Any:
 
 
 @task(name="publish-kpis", task_run_name="publish-{run.run_id}", **step)
-def publish(project: Project, run: Run, values: Any, rules: Any) -> Published:
+def publish(project: Project, run: Run, values: Any, validated: Any) -> Published:
     """Make the values the current snapshot."""
-    published = pipeline.publish(project, run, values, rules, now())
+    published = pipeline.publish(project, run, values, validated.rules, now())
     get_run_logger().info(pipeline.describe_published(published))
     return published
 
@@ -92,13 +92,12 @@ def run_name() -> str:
 def refresh_kpis(project: Path = Path(), as_of: datetime | None = None) -> int:
     """Bring every KPI up to date and publish them; the number of the published revision."""
     loaded = load_project(project)
-    run = pipeline.begin_run(loaded, now(), as_of)
-    with pipeline.noted(loaded, run, now):
+    with pipeline.running(loaded, now, as_of, print) as run:
         for name in loaded.settings.sources:
             pull_source(loaded, run, name)
-        rules = validate(loaded, run)
+        validated = validate(loaded, run)
         values = compute(loaded, run)
-        published = publish(loaded, run, values, rules)
+        published = publish(loaded, run, values, validated)
     create_table_artifact(
         key="kpi-status",
         table=pipeline.scorecard(loaded),

@@ -153,6 +153,7 @@ def test_run_says_what_it_did(sqm, project):
         "pulled scanner: 4 rows\n"
         "  warning: parcels: has_phone: 1 of 4 rows\n"
         "validated: 3 rules, 1 broken\n"
+        "accepted parcels: 4 new\n"
         "computed 1 KPI, 89 values\n"
         "published revision 1\n",
         "",

@@ -1,43 +1,65 @@
-"""Accept staged records: what passed validation replaces the source's records in the warehouse."""
+"""Accept staged records: bring the record tables up to what their sources say now.
+
+Records are told apart by their key. New ones are inserted, changed ones replaced, and those that
+are gone deleted: after a full pull all that the source no longer has, after an increment those
+that it says are deleted. A record whose newest version breaks a critical rule leaves the warehouse
+as well: the old version is known to be wrong, the new one cannot be trusted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import duckdb
 
+from sqm.changes import hash_sql, note_changes
 from sqm.expressions import literal, quote
 from sqm.project import Project
 from sqm.pull import content_sql
 from sqm.records import RecordType
 from sqm.snapshot import SourceFacts
+from sqm.upsert import (
+    DELIVERED,
+    DELTA,
+    Accepted,
+    change_records,
+    compare_records,
+    count_changes,
+    sql_list,
+)
 
 
 def gather_records(
     connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType
 ) -> str:
-    """Put the staged rows of all sources of a record type into one table; its name.
+    """Put the staged rows of all sources of a record type into one temporary table; its name.
 
     Rows get a number `_row` of their own. A key that two sources share stays with the first source.
+    Rows that their source deleted are not among them.
     """
     table = f"incoming_{record_type.name}"
     columns = ", ".join(quote(column) for column in record_type.column_names)
     parts = [
         f"select {literal(name)} as _source, {order} as _order, _row as _source_row, {columns}"
-        f" from staging.{quote(name)}"
+        f" from staging.{quote(name)} where not _deleted"
         for order, name in enumerate(_sources(project, record_type.name))
     ]
     connection.execute(
-        f"create or replace table {quote(table)} as\n"
-        "select row_number() over (order by _order, _source_row) as _row, * exclude (_order)\n"
+        f"create or replace temp table {quote(table)} as\n"
+        "select row_number() over (order by _order, _source_row) as _row, * exclude (_order),"
+        f" {hash_sql(record_type.column_names)} as _hash\n"
         f"from ({' union all '.join(parts)})"
     )
     return table
 
 
 def mark_broken(
-    connection: duckdb.DuckDBPyConnection, record_type: RecordType, broken: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    record_type: RecordType,
+    broken: Mapping[str, str],
+    run_id: str,
 ) -> None:
     """Note which gathered rows are to be set aside, and by which rules.
 
@@ -53,50 +75,193 @@ def mark_broken(
         f" (partition by {quote(record_type.key)} order by _row) as nth from {incoming})"
         " where nth > 1"
     )
+    found += _held_by_an_earlier_source(connection, project, record_type, run_id)
     connection.execute(
-        f"create or replace table staging.{quote(f'broken_{record_type.name}')} as\n"
+        f"create or replace temp table {quote(f'broken_{record_type.name}')} as\n"
         "select _row, string_agg(distinct rule, ', ' order by rule) as rule\n"
         f"from ({' union all '.join(found)}) group by _row"
     )
 
 
 def accept_records(
-    connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType, run_id: str
-) -> None:
-    """Move marked rows to quarantine and the others into the record table, in one transaction."""
-    table, incoming = quote(record_type.name), quote(f"incoming_{record_type.name}")
-    broken = f"staging.{quote(f'broken_{record_type.name}')}"
-    columns = ", ".join(quote(column) for column in record_type.column_names)
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    record_type: RecordType,
+    run_id: str,
+    at: datetime,
+) -> tuple[Accepted, ...]:
+    """Move marked rows to quarantine, the others into the record table; counts for each source.
+
+    Call it in a transaction. The changes are noted in `sqm.changes` and in the change log, and
+    the sources' cursors move on. `at` is the start of the run, UTC, naive.
+    """
     sources = _sources(project, record_type.name)
-    connection.execute("begin")
-    try:
-        for name in sources:
-            content = content_sql(project.settings.sources[name], "r")
-            connection.execute(
-                "insert into sqm.quarantine\n"
-                f"select $run_id, i._source, {literal(record_type.name)}, b.rule,"
-                f" cast(i.{quote(record_type.key)} as varchar), i._source_row, r._file, {content}\n"
-                f"from {broken} as b join {incoming} as i using (_row)\n"
-                f"join staging.{quote(f'raw_{name}')} as r on r._row = i._source_row\n"
-                f"where i._source = {literal(name)}",
-                {"run_id": run_id},
-            )
-        listed = ", ".join(literal(name) for name in sources)
-        connection.execute(f"delete from {table} where _source in ({listed})")
-        connection.execute(
-            f"insert into {table} ({columns}, _source, _run_id)\n"
-            f"select {columns}, _source, {literal(run_id)} from {incoming}\n"
-            f"where _row not in (select _row from {broken})"
-        )
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise
-    connection.execute(f"drop table {broken}")
-    connection.execute(f"drop table {incoming}")
+    full = _full_sources(connection, sources, run_id)
     for name in sources:
+        _quarantine_broken(connection, project, record_type, name, run_id)
+    increments = [name for name in sources if name not in full]
+    _note_delivered(connection, record_type, increments, run_id)
+    for name in sources:
+        _forget_old_quarantine(connection, name, run_id, is_full=name in full)
+    compare_records(connection, record_type, full)
+    _quarantine_displaced(connection, record_type, increments, run_id)
+    note_changes(connection, record_type, DELTA)
+    change_records(connection, record_type, run_id, at)
+    accepted = tuple(count_changes(connection, record_type, name, run_id) for name in sources)
+    for name in sources:
+        _move_cursor(connection, name, run_id)
+    return accepted
+
+
+def drop_staged(
+    connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType
+) -> None:
+    """Drop the staged rows of a record type; once accepted they are of no use."""
+    for table in (f"incoming_{record_type.name}", f"broken_{record_type.name}"):
+        connection.execute(f"drop table temp.{quote(table)}")
+    for name in _sources(project, record_type.name):
         connection.execute(f"drop table staging.{quote(name)}")
         connection.execute(f"drop table staging.{quote(f'raw_{name}')}")
+
+
+def _held_by_an_earlier_source(
+    connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType, run_id: str
+) -> Iterable[str]:
+    """Rows whose key is in the warehouse from a source that comes before theirs.
+
+    Only a source that sent an increment holds keys that it did not deliver again.
+    """
+    sources = _sources(project, record_type.name)
+    full = _full_sources(connection, sources, run_id)
+    increments = [name for name in sources if name not in full]
+    if not increments or len(sources) == 1:
+        return
+    _note_delivered(connection, record_type, increments, run_id)
+    key, listed = quote(record_type.key), sql_list(sources)
+    yield (
+        f"select i._row, 'duplicate_key' as rule from {quote(f'incoming_{record_type.name}')} as i"
+        f" join {quote(record_type.name)} as t on t.{key} = i.{key}"
+        f" where list_contains({sql_list(increments)}, t._source)"
+        f" and list_position({listed}, t._source) < list_position({listed}, i._source)"
+        f" and not exists (from {DELIVERED} as d where d.source = t._source"
+        f" and d.record_key = cast(t.{key} as varchar))"
+    )
+
+
+def _full_sources(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[str], run_id: str
+) -> list[str]:
+    """Those of the sources that delivered all they have, not an increment."""
+    rows = connection.execute(
+        "select source from sqm.pulls where run_id = ? and is_full", [run_id]
+    ).fetchall()
+    found = {row[0] for row in rows}
+    return [name for name in sources if name in found]
+
+
+def _quarantine_broken(
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    record_type: RecordType,
+    name: str,
+    run_id: str,
+) -> None:
+    content = content_sql(project.settings.sources[name], "r")
+    connection.execute(
+        "insert into sqm.quarantine\n"
+        f"select $run_id, i._source, {literal(record_type.name)}, b.rule,"
+        f" cast(i.{quote(record_type.key)} as varchar), i._source_row, r._file, {content}\n"
+        f"from {quote(f'broken_{record_type.name}')} as b\n"
+        f"join {quote(f'incoming_{record_type.name}')} as i using (_row)\n"
+        f"join staging.{quote(f'raw_{name}')} as r on r._row = i._source_row\n"
+        f"where i._source = {literal(name)}",
+        {"run_id": run_id},
+    )
+
+
+def _note_delivered(
+    connection: duckdb.DuckDBPyConnection,
+    record_type: RecordType,
+    increments: Sequence[str],
+    run_id: str,
+) -> None:
+    """The keys that each increment delivered: as records, as deleted, or fit for quarantine only.
+
+    Into the temporary table `delivered`; empty where all sources were pulled in full.
+    """
+    parts = [
+        f"select {literal(name)} as source, cast({quote(record_type.key)} as varchar) as record_key"
+        f" from staging.{quote(name)}"
+        for name in increments
+    ]
+    parts.append(
+        "select source, record_key from sqm.quarantine"
+        " where run_id = $run_id and record_key is not null"
+        f" and list_contains({sql_list(increments)}, source)"
+    )
+    connection.execute(
+        f"create or replace temp table {DELIVERED} as {' union '.join(parts)}", {"run_id": run_id}
+    )
+
+
+def _forget_old_quarantine(
+    connection: duckdb.DuckDBPyConnection, name: str, run_id: str, *, is_full: bool
+) -> None:
+    """Remove what earlier runs set aside of a source and this one decided anew.
+
+    After an increment that is what it delivered again, and what runs that failed left there.
+    """
+    again = (
+        ""
+        if is_full
+        else f" and (record_key in (select record_key from {DELIVERED} where source = $source)"
+        " or run_id not in (select run_id from sqm.changes where source = $source))"
+    )
+    connection.execute(
+        f"delete from sqm.quarantine where source = $source and run_id <> $run_id{again}",
+        {"source": name, "run_id": run_id},
+    )
+
+
+def _quarantine_displaced(
+    connection: duckdb.DuckDBPyConnection,
+    record_type: RecordType,
+    increments: Sequence[str],
+    run_id: str,
+) -> None:
+    """Set aside the record of a later source whose key an earlier source brings now.
+
+    Unless its source delivered it in this run, and with that said what it is, or gave it up.
+    """
+    columns = ", ".join(f"{quote(c)}: t.{quote(c)}" for c in record_type.column_names)
+    connection.execute(
+        "insert into sqm.quarantine\n"
+        f"select $run_id, t._source, {literal(record_type.name)}, 'duplicate_key',"
+        f" cast(d.record_key as varchar), null, null, cast(to_json({{{columns}}}) as varchar)\n"
+        f"from {DELTA} as d join {quote(record_type.name)} as t on t.rowid = d.place\n"
+        "where d.change = 'updated' and d.held_by <> d._source"
+        f" and list_contains({sql_list(increments)}, d.held_by)\n"
+        f"  and not exists (from {DELIVERED} as v where v.source = d.held_by"
+        " and v.record_key = cast(d.record_key as varchar))",
+        {"run_id": run_id},
+    )
+
+
+def _move_cursor(connection: duckdb.DuckDBPyConnection, name: str, run_id: str) -> None:
+    """The next increment of a source starts where this pull ended."""
+    row = connection.execute(
+        "select cursor, is_full from sqm.pulls where source = ? and run_id = ?", [name, run_id]
+    ).fetchone()
+    if row is None:
+        return
+    cursor, is_full = row
+    if cursor is not None:
+        connection.execute(
+            "insert or replace into sqm.cursors (source, cursor, run_id) values (?, ?, ?)",
+            [name, cursor, run_id],
+        )
+    elif is_full:
+        connection.execute("delete from sqm.cursors where source = ?", [name])
 
 
 def source_facts(

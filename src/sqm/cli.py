@@ -92,6 +92,21 @@ def run(root: Path, as_of: datetime | None, keep_going: bool) -> None:
 
 
 @cli.command()
+@click.option("--last", type=click.IntRange(min=1), default=20, show_default=True, metavar="N")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.pass_obj
+def runs(root: Path, last: int, form: Literal["table", "json"]) -> None:
+    """List the last runs, newest first.
+
+    When each started, how it ended, and what it did to the records. Works during a run.
+    """
+    from sqm.runs import read_runs, runs_json, runs_table
+
+    write = {"table": runs_table, "json": runs_json}[form]
+    click.echo(write(read_runs(_state(root), last)), nl=False)
+
+
+@cli.command()
 @click.option("--kpi", required=True, help="Name of the KPI.")
 @click.option("--window", required=True, help="day, week, month, rolling_28d, ...")
 @click.option("--by", default="", help="A dimension, or several with commas; the total if empty.")

@@ -4,7 +4,7 @@ SqmError
 ├── DefinitionError    a file in metrics/, expectations/ or sqm.yaml is wrong: the author can fix it
 ├── SourceError        a source did not answer, or answered nonsense: retry may help
 ├── ValidationFailed   the records broke a critical table rule: nothing was published
-├── WarehouseError     the warehouse file is locked, damaged or from another version
+├── WarehouseError     the warehouse or the state folder: locked, damaged, full, of another version
 └── PublishError       values were computed but could not be published, or nothing is published yet
 """
 

@@ -11,7 +11,9 @@ from datetime import datetime
 import duckdb
 import polars as pl
 
+from sqm.changes import consume_changes
 from sqm.snapshot import COLUMNS
+from sqm.transactions import transaction
 
 RELATIVE_TOLERANCE = 1e-9  # sums of floating-point amounts differ in the last digits between runs
 _KEY = ("kpi", "window", "period_start", "period_end", "by", "segment")
@@ -30,14 +32,10 @@ def keep_values(
         f"create or replace temp table new_values as select {listed} from computed_values"
     )
     connection.unregister("computed_values")
-    connection.execute("begin")
-    try:
+    with transaction(connection):
         restated = _note_restatements(connection, run_id, at)
         connection.execute("create or replace table sqm.kpi_values as from new_values")
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise
+        consume_changes(connection)
     connection.execute("drop table new_values")
     return restated
 

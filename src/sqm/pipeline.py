@@ -9,22 +9,38 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqm import __version__
-from sqm.accept import accept_records, gather_records, mark_broken, source_facts
+from sqm.accept import (
+    accept_records,
+    drop_staged,
+    gather_records,
+    mark_broken,
+    source_facts,
+)
 from sqm.compute import compute_values, local_date
 from sqm.definitions import counted
-from sqm.errors import SqmError
+from sqm.errors import WarehouseError
+from sqm.files import replace_file
 from sqm.ledger import keep_values
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
+from sqm.runs import (
+    Clock,
+    Run,
+    Say,
+    begin_run,
+    noted,
+    read_runs,
+    restated_since_published,
+    running,
+    utc_naive,
+)
 from sqm.snapshot import (
     Manifest,
     RuleFacts,
@@ -34,24 +50,26 @@ from sqm.snapshot import (
     write_snapshot,
 )
 from sqm.terms import WORST_FIRST, Status
+from sqm.transactions import transaction
+from sqm.upsert import Accepted
 from sqm.warehouse import open_warehouse
 from sqm.windows import add_months, parse_month
 
 if TYPE_CHECKING:
     import polars as pl
 
-Say = Callable[[str], None]
-Clock = Callable[[], datetime]
+# flows come in here, also for what is defined elsewhere
+__all__ = ["Run", "begin_run", "noted", "read_runs", "running"]
+
 HASH_KEY_VARIABLE = "SQM_HASH_KEY"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One pass of the pipeline over a project."""
+class Validated:
+    """What validating and accepting made of the staged records."""
 
-    run_id: str
-    started_at: datetime  # aware
-    as_of: datetime  # aware; the moment the KPIs are computed for
+    rules: tuple[RuleFacts, ...]
+    accepted: tuple[Accepted, ...]  # one for each source
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,51 +83,17 @@ class Published:
 
 def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) -> Published:
     """Bring every KPI up to date and publish them; `say` gets a line after each step."""
-    run = begin_run(project, clock(), as_of)
-    with noted(project, run, clock):
+    with running(project, clock, as_of, say) as run:
         for name in project.settings.sources:
             say(describe_pull(pull_source(project, run, name)))
-        rules = validate(project, run)
-        for line in describe_rules(rules):
+        validated = validate(project, run)
+        for line in describe_validated(validated):
             say(line)
         values = compute(project, run)
         say(f"computed {counted(len(project.kpis), 'KPI')}, {values.height:,} values")
-        published = publish(project, run, values, rules, clock())
+        published = publish(project, run, values, validated.rules, clock())
     say(describe_published(published))
     return published
-
-
-@contextmanager
-def noted(project: Project, run: Run, clock: Clock) -> Iterator[None]:
-    """Note in the warehouse how a run ends: published, failed, or interrupted."""
-    try:
-        yield
-    except SqmError as error:
-        _end_run(project, run, clock(), "failed", str(error))
-        raise
-    except BaseException as error:
-        _end_run(project, run, clock(), "interrupted", repr(error))
-        raise
-    _end_run(project, run, clock(), "published", "")
-
-
-def begin_run(project: Project, now: datetime, as_of: datetime | None = None) -> Run:
-    """Note that a run begins. `as_of`: argument, else sqm.yaml's, else now."""
-    configured = project.settings.as_of
-    if configured is not None and configured.tzinfo is None:
-        configured = configured.replace(tzinfo=project.settings.zone)
-    moment = as_of or configured or now
-    with open_warehouse(project) as connection:
-        prefix = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
-        row = connection.execute(
-            "select count(*) from sqm.runs where starts_with(run_id, ?)", [prefix]
-        ).fetchone()
-        run = Run(f"{prefix}-{row[0] + 1 if row else 1}", now, moment)
-        connection.execute(
-            "insert into sqm.runs values (?, ?, ?, null, 'running', '')",
-            [run.run_id, _naive(now), _naive(moment)],
-        )
-    return run
 
 
 def pull_source(project: Project, run: Run, name: str) -> Pulled:
@@ -118,8 +102,8 @@ def pull_source(project: Project, run: Run, name: str) -> Pulled:
         return _pull_source(connection, project, name, run.run_id, _hash_key(project))
 
 
-def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
-    """Check the staged records; set broken rows aside, accept the others.
+def validate(project: Project, run: Run) -> Validated:
+    """Check the staged records; set broken rows aside, accept the others, all at once.
 
     Raises ValidationFailed, with nothing accepted, when a critical rule about a table is broken.
     """
@@ -148,10 +132,16 @@ def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
         for record_type in record_types:
             found = verdicts.get(record_type.name)
             broken = {rows.rule: rows.query for rows in found.broken} if found else {}
-            mark_broken(connection, record_type, broken)
-        for record_type in record_types:
-            accept_records(connection, project, record_type, run.run_id)
-    return tuple(facts)
+            mark_broken(connection, project, record_type, broken, run.run_id)
+        accepted: list[Accepted] = []
+        with transaction(connection):
+            for record_type in record_types:
+                accepted += accept_records(
+                    connection, project, record_type, run.run_id, utc_naive(run.started_at)
+                )
+            for record_type in record_types:
+                drop_staged(connection, project, record_type)
+    return Validated(tuple(facts), tuple(accepted))
 
 
 def compute(project: Project, run: Run) -> pl.DataFrame:
@@ -178,8 +168,9 @@ def publish(
     """Keep the values in the warehouse and make them the current snapshot."""
     settings = project.settings
     with open_warehouse(project) as connection:
-        restated = keep_values(connection, values, run.run_id, _naive(now))
-        sources = source_facts(connection, project, _naive(run.as_of))
+        keep_values(connection, values, run.run_id, utc_naive(now))
+        restated = restated_since_published(connection, project.state)
+        sources = source_facts(connection, project, utc_naive(run.as_of))
     revision = next_revision(project.state)
     manifest = Manifest(
         revision=revision,
@@ -204,14 +195,6 @@ def publish(
     return Published(run, manifest, values.height)
 
 
-def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str) -> None:
-    with open_warehouse(project) as connection:
-        connection.execute(
-            "update sqm.runs set finished_at = ?, state = ?, detail = ? where run_id = ?",
-            [_naive(now), state, detail, run.run_id],
-        )
-
-
 def write_review(project: Project, month: str | None, language: str, now: datetime) -> Path:
     """Write the review of a month (`2026-10`; last month unless given) from the snapshot.
 
@@ -224,8 +207,7 @@ def write_review(project: Project, month: str | None, language: str, now: dateti
     snapshot = read_snapshot(project.state)
     suffix = "" if language == "en" else f".{language}"
     path = reviews_dir(project) / f"{first:%Y-%m}{suffix}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_review(snapshot, first, language), encoding="utf-8")
+    replace_file(path, render_review(snapshot, first, language).encode())
     return path
 
 
@@ -268,6 +250,30 @@ def describe_pull(pulled: Pulled) -> str:
     return ", ".join(parts)
 
 
+def describe_validated(validated: Validated) -> list[str]:
+    """A line for each broken rule, one for all, and what was accepted of each record type."""
+    return [*describe_rules(validated.rules), *describe_accepted(validated.accepted)]
+
+
+def describe_accepted(accepted: tuple[Accepted, ...]) -> list[str]:
+    """A line for each record type."""
+    lines = []
+    for records in dict.fromkeys(found.records for found in accepted):
+        of_type = [found for found in accepted if found.records == records]
+        parts = [
+            f"{number:,} {word}"
+            for number, word in (
+                (sum(found.inserted for found in of_type), "new"),
+                (sum(found.updated for found in of_type), "changed"),
+                (sum(found.deleted for found in of_type), "deleted"),
+                (sum(found.unchanged for found in of_type), "unchanged"),
+            )
+            if number
+        ]
+        lines.append(f"accepted {records}: {', '.join(parts) or 'nothing'}")
+    return lines
+
+
 def describe_rules(rules: tuple[RuleFacts, ...]) -> list[str]:
     """A line for each broken rule, and one for all."""
     broken = [
@@ -296,12 +302,11 @@ def _hash_key(project: Project) -> str:
         return from_environment
     path = project.state / "hash_key"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32), encoding="ascii")
-    return path.read_text(encoding="ascii")
-
-
-def _naive(moment: datetime) -> datetime:
-    """As the warehouse stores it: UTC without a zone."""
-    return moment.astimezone(UTC).replace(tzinfo=None)
+        replace_file(path, secrets.token_hex(32).encode("ascii"), mode=0o600)
+    key = path.read_text(encoding="ascii").strip()
+    if not key:
+        raise WarehouseError(
+            f"{path}: it is empty, and personal columns would be hashed without a key; restore it"
+            " from a backup, or remove it and run 'sqm run': all personal hashes will change then"
+        )
+    return key

@@ -60,13 +60,13 @@ def pull_source(
     except duckdb.Error as error:
         detail = str(error).splitlines()[0]
         raise SourceError(f"{place}: {detail}; check the file and the mapping") from error
-    connection.execute("delete from sqm.quarantine where source = ?", [name])
+    # what earlier runs set aside stays until this run's records are accepted
+    of_this_run = f"source = {literal(name)} and run_id = {literal(run_id)}"
+    connection.execute(f"delete from sqm.quarantine where {of_this_run}")
     _quarantine_rejected_lines(connection, name, source, run_id, rejected)
     _quarantine_unreadable(connection, name, source, record_type, run_id)
     staged = _scalar(connection, f"select count(*) from {_staged(name)}")
-    aside = _scalar(
-        connection, f"select count(*) from sqm.quarantine where source = {literal(name)}"
-    )
+    aside = _scalar(connection, f"select count(*) from sqm.quarantine where {of_this_run}")
     left_out = pulled - staged - aside
     seconds = time.monotonic() - started
     connection.execute("delete from sqm.pulls where source = ?", [name])

@@ -7,7 +7,7 @@ name of its own, so a reader sees one revision or the next, never a mixture.
 
 from __future__ import annotations
 
-import os
+import io
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, TypeAdapter, ValidationError
 
 from sqm.errors import PublishError
+from sqm.files import remove_leftovers, replace_file
 from sqm.kpi import Kpi
 from sqm.terms import Definition
 
@@ -64,7 +65,10 @@ COLUMNS = VALUE_COLUMNS | CHART_COLUMNS
 
 
 class SourceFacts(Definition):
-    """What one source brought in this run; rows. pulled = accepted + quarantined + left_out."""
+    """What one source brought; rows. In a full pull, pulled = accepted + quarantined + left_out.
+
+    After an increment `accepted` and `quarantined` are all that stands, `pulled` what came.
+    """
 
     name: str
     records: str
@@ -127,16 +131,22 @@ def published_dir(state: Path) -> Path:
 
 
 def write_snapshot(state: Path, manifest: Manifest, values: pl.DataFrame) -> Path:
-    """Make `values` the current revision; `manifest.values` must be a new file name."""
+    """Make `values` the current revision; `manifest.values` must be a new file name.
+
+    One process at a time. Raises WarehouseError, with the last revision untouched, when it cannot.
+    """
     folder = published_dir(state)
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / manifest.values
     if target.exists():
         raise PublishError(f"{target} exists already; a revision is never overwritten")
-    values.write_parquet(target)
-    _replace(folder / "current.json", manifest.model_dump_json(indent=1, by_alias=True))
+    content = io.BytesIO()
+    values.write_parquet(content)
+    text = manifest.model_dump_json(indent=1, by_alias=True)
+    remove_leftovers(folder)
+    replace_file(target, content.getvalue())
+    replace_file(folder / "current.json", text.encode())
     for old in sorted(folder.glob("values-*.parquet"))[:-KEEP]:
-        old.unlink()
+        old.unlink(missing_ok=True)
     return target
 
 
@@ -186,12 +196,3 @@ def latest_values(snapshot: Snapshot) -> pl.DataFrame:
     over = snapshot.values.filter(pl.col("period_end") <= today)
     newest = over.group_by("kpi", "window").agg(pl.col("period_end").max())
     return over.join(newest, on=["kpi", "window", "period_end"], how="semi")
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

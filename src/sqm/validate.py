@@ -22,6 +22,7 @@ from typing import Any
 import duckdb
 
 from sqm.errors import DefinitionError, Fault, ValidationFailed
+from sqm.files import replace_file
 from sqm.records import RecordType
 from sqm.snapshot import RuleFacts
 from sqm.suites import ROW, SQL_RULE, Rule, Severity, Suite, suite_faults
@@ -459,5 +460,4 @@ def _write_report(path: Path, suite: Suite, results: Sequence[Mapping[str, Any]]
         },
         "results": results,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace_file(path, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqm.definitions import nearest
 from sqm.errors import PublishError
 from sqm.snapshot import SEPARATOR, Snapshot
+from sqm.tables import aligned
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,16 +70,7 @@ def as_table(values: pl.DataFrame) -> str:
     """Aligned columns for reading; numbers to six significant digits."""
     head = [name for name in values.columns if name not in ("kpi", "window")]
     rows = [[_cell(row[name]) for name in head] for row in values.iter_rows(named=True)]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    right = {*NUMBERS, "unadjusted", "excluded"}
-    lines = [
-        "  ".join(
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for name, cell, width in zip(head, row, widths, strict=True)
-        ).rstrip()
-        for row in [head, *rows]
-    ]
-    return "\n".join(lines) + "\n"
+    return aligned(head, rows, {*NUMBERS, "unadjusted", "excluded"})
 
 
 def _cell(value: object) -> str:

@@ -2,90 +2,48 @@
 
 DuckDB lets one process at a time write and locks every other one out, so the file is opened for
 one step and closed again; whatever serves people reads snapshots instead.
+
+A checkpoint of DuckDB rewrites blocks that its last one refers to, so a kill in the middle of it
+destroys the file. Steps therefore only append to the log (`.wal`), and at the end of a run
+`settle_warehouse` writes the log into a copy of the file, which then takes its place.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
-from sqm.errors import WarehouseError
+from sqm.changes import (
+    before_table,
+    hash_sql,
+    is_change_table,
+    table_columns,
+    touched_table,
+)
+from sqm.errors import SourceError, WarehouseError
 from sqm.expressions import quote
+from sqm.files import cannot_write, sync_file, sync_folder
+from sqm.migrations import SCHEMA_VERSION, migrate, schema_version
 from sqm.project import Project
 from sqm.records import RecordType
+from sqm.transactions import transaction
 
-SCHEMA_VERSION = 2
-SYSTEM_COLUMNS = {"_source": "VARCHAR", "_run_id": "VARCHAR"}
-
-_SCHEMA = f"""
-create schema if not exists sqm;
-create schema if not exists staging;
-create table if not exists sqm.meta (schema_version integer);
-insert into sqm.meta select {SCHEMA_VERSION} where not exists (from sqm.meta);
-create table if not exists sqm.runs (
-    run_id varchar primary key,
-    started_at timestamp,
-    as_of timestamp,
-    finished_at timestamp,
-    state varchar,
-    detail varchar
-);
-create table if not exists sqm.quarantine (
-    run_id varchar,
-    source varchar,
-    records varchar,
-    rule varchar,
-    record_key varchar,
-    source_row bigint,
-    source_file varchar,
-    content varchar
-);
-create table if not exists sqm.rule_results (
-    run_id varchar,
-    records varchar,
-    rule varchar,
-    severity varchar,
-    passed boolean,
-    checked bigint,
-    broken bigint,
-    observed varchar
-);
-create table if not exists sqm.restatements (
-    run_id varchar,
-    restated_at timestamp,
-    kpi varchar,
-    "window" varchar,
-    period_start date,
-    period_end date,
-    "by" varchar,
-    segment varchar,
-    old_numerator double,
-    new_numerator double,
-    old_denominator double,
-    new_denominator double,
-    old_value double,
-    new_value double
-);
-create table if not exists sqm.pulls (
-    run_id varchar,
-    source varchar,
-    records varchar,
-    pulled bigint,
-    left_out bigint,
-    seconds double,
-    is_full boolean,
-    cursor varchar
-);
-create table if not exists sqm.cursors (
-    source varchar primary key,
-    cursor varchar,
-    run_id varchar
-);
-"""
+REBUILD = "move it away and run 'sqm run' to rebuild it from the sources"
+_FULL = ("No space left", "File too large", "Could not write", "Disk quota", "Out of Memory")
+_FORBIDDEN = ("Read-only file system", "Permission denied", "Operation not permitted")
+# What goes wrong with the file or the machine, not with a statement; damage has no class of its own
+_STORAGE = (
+    duckdb.FatalException,
+    duckdb.IOException,
+    duckdb.InternalException,
+    duckdb.OutOfMemoryException,
+    duckdb.SerializationException,
+)
 
 
 def warehouse_path(project: Project) -> Path:
@@ -96,23 +54,110 @@ def warehouse_path(project: Project) -> Path:
 def open_warehouse(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
     """The project's warehouse, open for writing; made when it is not there yet.
 
-    Raises WarehouseError when another process holds it, or it is damaged or of another version.
+    Raises WarehouseError when another process holds it, it is damaged or of a newer release, or
+    the disk is full; also when that shows only while it is in use.
     """
     path = warehouse_path(project)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _finish_settling(path)
+    if not path.exists():
+        _create(path)
     connection = _connect(path)
     try:
         _prepare(connection, path, project)
         yield connection
+    except duckdb.Error as error:
+        if _is_storage_error(error):
+            raise WarehouseError(f"{path}: {_problem(path, error, 'is damaged')}") from error
+        raise
+    except SourceError as error:
+        # the disk may be full where a source is read into staging
+        if isinstance(error.__cause__, duckdb.Error) and _has(error.__cause__, _FULL):
+            problem = _problem(path, error.__cause__, "is damaged")
+            raise WarehouseError(f"{path}: {problem}") from error
+        raise
     finally:
         connection.close()
 
 
+def settle_warehouse(project: Project) -> None:
+    """Write the log into the warehouse file; a kill leaves the old file and log, or the new file.
+
+    Needs room for a second file. Raises WarehouseError, with nothing changed, when it cannot.
+    """
+    path = warehouse_path(project)
+    if not _log(path).exists():
+        return
+    fresh = _fresh(path)
+    try:
+        shutil.copyfile(path, fresh)
+        shutil.copyfile(_log(path), _log(fresh))
+        with duckdb.connect(fresh) as connection:
+            connection.execute("checkpoint")
+        sync_file(fresh)
+        # without its log the old file is out of date: from here on the new one counts
+        _log(path).replace(_settled(path))
+        sync_folder(path.parent)
+    except OSError as error:
+        _remove(fresh, _log(fresh))
+        raise WarehouseError(f"{path}: {cannot_write(error)}") from error
+    except duckdb.Error as error:
+        _remove(fresh, _log(fresh))
+        raise WarehouseError(f"{path}: {_problem(path, error, 'is damaged')}") from error
+    _finish_settling(path)
+
+
+def clear_staging(connection: duckdb.DuckDBPyConnection) -> None:
+    """Drop what steps hand to each other; a run that did not finish leaves it behind."""
+    tables = connection.execute(
+        "select table_name from duckdb_tables()"
+        " where schema_name = 'staging' and database_name = current_database()"
+    ).fetchall()
+    for (table,) in tables:
+        if not is_change_table(table):
+            connection.execute(f"drop table staging.{quote(table)}")
+
+
+def remove_spilled(project: Project) -> None:
+    """Remove what DuckDB put on disk for lack of memory in a run that was killed."""
+    path = warehouse_path(project)
+    shutil.rmtree(path.with_name(path.name + ".tmp"), ignore_errors=True)
+
+
 def record_table_sql(record_type: RecordType) -> str:
     """The statement that makes the table of a record type."""
-    columns = {column.name: column.sql_type for column in record_type.columns} | SYSTEM_COLUMNS
-    listed = ", ".join(f"{quote(name)} {sql_type}" for name, sql_type in columns.items())
-    return f"create table if not exists {quote(record_type.name)} ({listed})"
+    return _table_sql(quote(record_type.name), table_columns(record_type))
+
+
+def _create(path: Path) -> None:
+    """Make the file under another name first: a kill leaves no half of a warehouse."""
+    log = _log(path)
+    if log.exists():
+        raise WarehouseError(f"{log}: the warehouse of this log is gone; move the log away as well")
+    fresh = _fresh(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(fresh, _log(fresh))
+        with duckdb.connect(fresh) as connection:
+            migrate(connection)
+        fresh.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise WarehouseError(f"{path}: {cannot_write(error)}") from error
+    except duckdb.Error as error:
+        raise WarehouseError(f"{path}: {_problem(path, error, 'cannot be made')}") from error
+
+
+def _finish_settling(path: Path) -> None:
+    """Put the new file in the place of the old one where a kill prevented that."""
+    if not _settled(path).exists():
+        return
+    try:
+        if _fresh(path).exists():
+            _fresh(path).replace(path)
+            sync_folder(path.parent)
+        _settled(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise WarehouseError(f"{path}: {cannot_write(error)}") from error
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
@@ -123,38 +168,144 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         holder = re.search(r"\(PID (\d+)\)", text)
         if "lock" in text and holder:
             problem = f"process {holder[1]} is using it; wait for it to finish, or stop it"
-        elif "lock" in text:
+        elif "Could not set lock" in text:
             problem = "another process is using it; wait for it to finish, or stop it"
         else:
-            problem = (
-                f"it cannot be opened ({text.splitlines()[0]}); restore it from a backup, "
-                "or move it away and run 'sqm run' to rebuild it from the sources"
-            )
+            problem = _problem(path, error, "cannot be opened")
         raise WarehouseError(f"{path}: {problem}") from error
     connection.execute("set preserve_insertion_order = false")
+    connection.execute("set checkpoint_threshold = '1TB'")
+    connection.execute("pragma disable_checkpoint_on_shutdown")
     return connection
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, project: Project) -> None:
-    connection.execute(_SCHEMA)
-    row = connection.execute("select schema_version from sqm.meta").fetchone()
-    if row is None or row[0] != SCHEMA_VERSION:
-        raise WarehouseError(
-            f"{path}: schema version {row and row[0]}, this release needs {SCHEMA_VERSION}; "
-            "move the file away and run 'sqm run' to rebuild it from the sources"
+def _problem(path: Path, error: duckdb.Error, what: str) -> str:
+    """What is wrong with the file and what to do about it."""
+    detail = str(error).splitlines()[0].removeprefix("IO Error: ")
+    if _has(error, _FULL):
+        return (
+            f"it cannot be written ({detail}); make room and run again: what was accepted and "
+            "published before is untouched"
         )
+    if _has(error, _FORBIDDEN):
+        return _not_writable(detail)
+    if "WAL file" in str(error):
+        return (
+            f"its log cannot be read ({detail}); move {_log(path)} away and run 'sqm run': what "
+            "was only in the log, at most the last run, is done again"
+        )
+    return f"it {what} ({detail}); restore it from a backup, or {REBUILD}"
+
+
+def _not_writable(detail: str) -> str:
+    return (
+        f"it cannot be written ({detail});"
+        " let the user who runs sqm write to the folder, or name another 'state' in sqm.yaml"
+    )
+
+
+def _is_storage_error(error: duckdb.Error) -> bool:
+    return isinstance(error, _STORAGE) or type(error) is duckdb.Error
+
+
+def _has(error: duckdb.Error, words: tuple[str, ...]) -> bool:
+    return any(word in str(error) for word in words)
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")
+
+
+def _fresh(path: Path) -> Path:
+    """Where a file is made that takes the warehouse's place once it is complete."""
+    return path.with_name("warehouse.new.duckdb")
+
+
+def _settled(path: Path) -> Path:
+    """The log of the old file, once the new one is complete."""
+    return path.with_name(path.name + ".wal.settled")
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, project: Project) -> None:
+    """Bring the schema up to date and see that every record type has its tables."""
+    version = schema_version(connection)
+    if version > SCHEMA_VERSION:
+        raise WarehouseError(
+            f"{path}: schema version {version} is of a newer release, this one knows"
+            f" {SCHEMA_VERSION}; install that release again, or {REBUILD}"
+        )
+    if version < SCHEMA_VERSION:
+        migrate(connection)
+    present = _present(connection)
     for record_type in project.record_types.values():
-        connection.execute(record_table_sql(record_type))
-        _add_missing_columns(connection, record_type)
+        columns = table_columns(record_type)
+        key = columns[record_type.key]
+        for table, wanted in (
+            (quote(record_type.name), columns),
+            (before_table(record_type.name), columns),
+            (touched_table(record_type.name), {"record_key": key}),
+        ):
+            _shape(connection, path, table, wanted, present.get(table))
+    _rehash(connection, project)
 
 
-def _add_missing_columns(connection: duckdb.DuckDBPyConnection, record_type: RecordType) -> None:
-    """A release or a project may add columns to a record type; the old rows have none."""
-    query = "select column_name from duckdb_columns() where schema_name = 'main' and table_name = ?"
-    present = {row[0] for row in connection.execute(query, [record_type.name]).fetchall()}
-    for column in record_type.columns:
-        if column.name not in present:
-            table = quote(record_type.name)
-            connection.execute(
-                f"alter table {table} add column {quote(column.name)} {column.sql_type}"
+def _shape(
+    connection: duckdb.DuckDBPyConnection,
+    path: Path,
+    table: str,
+    wanted: Mapping[str, str],
+    found: Mapping[str, str] | None,
+) -> None:
+    """Make a table, or add the columns it lacks; the old rows have nothing in them."""
+    if found is None:
+        connection.execute(_table_sql(table, wanted))
+        return
+    for column, sql_type in wanted.items():
+        if column not in found:
+            connection.execute(f"alter table {table} add column {quote(column)} {sql_type}")
+        elif found[column] != sql_type:
+            raise WarehouseError(
+                f"{path}: column '{column}' of {table} is {found[column]}, and {sql_type} by now;"
+                f" {REBUILD}"
             )
+
+
+def _rehash(connection: duckdb.DuckDBPyConnection, project: Project) -> None:
+    """Hash the records anew where the hash would be another one.
+
+    DuckDB does not promise the same hash in every release, and a record type may get columns;
+    a record that did not change must not look changed.
+    """
+    rows = connection.execute("from sqm.hashes select records, made_by").fetchall()
+    known = {str(records): str(made_by) for records, made_by in rows}
+    for record_type in project.record_types.values():
+        name, columns = record_type.name, record_type.column_names
+        made_by = f"duckdb {duckdb.__version__}: {', '.join(columns)}"
+        if known.get(name) == made_by:
+            continue
+        with transaction(connection):
+            connection.execute(f"update {quote(name)} set _hash = {hash_sql(columns)}")
+            connection.execute("insert or replace into sqm.hashes values (?, ?)", [name, made_by])
+
+
+def _present(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+    """The columns of every record and change table with their types, by quoted name."""
+    rows = connection.execute(
+        "select schema_name, table_name, column_name, data_type from duckdb_columns()\n"
+        "where schema_name in ('main', 'staging') and database_name = current_database()"
+    ).fetchall()
+    found: dict[str, dict[str, str]] = {}
+    for schema, table, column, sql_type in rows:
+        name = quote(table) if schema == "main" else f"staging.{quote(table)}"
+        found.setdefault(name, {})[column] = sql_type
+    return found
+
+
+def _table_sql(table: str, columns: Mapping[str, str]) -> str:
+    listed = ", ".join(f"{quote(name)} {sql_type}" for name, sql_type in columns.items())
+    return f"create table if not exists {table} ({listed})"

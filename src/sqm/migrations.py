@@ -1,0 +1,156 @@
+"""The schema of the warehouse, as the ordered steps that made it.
+
+A new file takes all steps, an older one those that it lacks, each in a transaction of its own;
+so there is one way to the current schema, and every run of the tests walks it. A step, once
+released, is never edited: what comes later is a step of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import duckdb
+
+from sqm.expressions import quote
+from sqm.transactions import transaction
+
+_FIRST = """
+create schema if not exists sqm;
+create schema if not exists staging;
+create table if not exists sqm.meta (schema_version integer);
+create table if not exists sqm.runs (
+    run_id varchar primary key,
+    started_at timestamp,
+    as_of timestamp,
+    finished_at timestamp,
+    state varchar,
+    detail varchar
+);
+create table if not exists sqm.quarantine (
+    run_id varchar,
+    source varchar,
+    records varchar,
+    rule varchar,
+    record_key varchar,
+    source_row bigint,
+    source_file varchar,
+    content varchar
+);
+create table if not exists sqm.rule_results (
+    run_id varchar,
+    records varchar,
+    rule varchar,
+    severity varchar,
+    passed boolean,
+    checked bigint,
+    broken bigint,
+    observed varchar
+);
+create table if not exists sqm.restatements (
+    run_id varchar,
+    restated_at timestamp,
+    kpi varchar,
+    "window" varchar,
+    period_start date,
+    period_end date,
+    "by" varchar,
+    segment varchar,
+    old_numerator double,
+    new_numerator double,
+    old_denominator double,
+    new_denominator double,
+    old_value double,
+    new_value double
+);
+create table if not exists sqm.pulls (
+    run_id varchar,
+    source varchar,
+    records varchar,
+    pulled bigint,
+    left_out bigint,
+    seconds double
+);
+"""
+_CURSORS = """
+alter table sqm.pulls add column is_full boolean;
+alter table sqm.pulls add column cursor varchar;
+update sqm.pulls set is_full = true;
+create table sqm.cursors (
+    source varchar primary key,
+    cursor varchar,
+    run_id varchar
+);
+"""
+_CHANGES = """
+alter table sqm.runs add column pulled bigint;
+alter table sqm.runs add column quarantined bigint;
+create table sqm.changes (
+    run_id varchar,
+    records varchar,
+    source varchar,
+    inserted bigint,
+    updated bigint,
+    deleted bigint,
+    unchanged bigint
+);
+create table sqm.hashes (
+    records varchar primary key,
+    made_by varchar
+);
+"""
+
+
+def _make_schema(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(_FIRST)
+
+
+def _add_cursors(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(_CURSORS)
+
+
+def _add_changes(connection: duckdb.DuckDBPyConnection) -> None:
+    """Record tables get their history; a key that two sources left there is kept once."""
+    connection.execute(_CHANGES)
+    tables = connection.execute(
+        "select table_name, first(column_name order by column_index) from duckdb_columns()\n"
+        "where schema_name = 'main' and database_name = current_database()\n"
+        "group by table_name having list_contains(list(column_name), '_run_id')"
+    ).fetchall()
+    for name, first in tables:
+        table, key = quote(name), quote(first)
+        for column in ("_first_seen_at timestamp", "_last_seen_at timestamp", "_hash ubigint"):
+            connection.execute(f"alter table {table} add column {column}")
+        connection.execute(
+            f"delete from {table} where {key} is not null and rowid not in"
+            f" (select max(rowid) from {table} group by {key})"
+        )
+        connection.execute(
+            f"update {table} set _first_seen_at = r.started_at, _last_seen_at = r.started_at\n"
+            f"from sqm.runs as r where r.run_id = {table}._run_id"
+        )
+
+
+MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
+    _make_schema,  # version 1
+    _add_cursors,  # 2: pulls note whether they are full and how far they reach
+    _add_changes,  # 3: records are upserted, and what changed is counted
+)
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+def schema_version(connection: duckdb.DuckDBPyConnection) -> int:
+    """The version of an open file; 0 when it has no schema yet."""
+    known = connection.execute(
+        "select 1 from duckdb_tables() where schema_name = 'sqm' and table_name = 'meta'"
+    ).fetchone()
+    row = connection.execute("select schema_version from sqm.meta").fetchone() if known else None
+    return int(row[0]) if row is not None else 0
+
+
+def migrate(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take the steps that an open file lacks; its version must not be newer than ours."""
+    for version in range(schema_version(connection) + 1, SCHEMA_VERSION + 1):
+        with transaction(connection):
+            MIGRATIONS[version - 1](connection)
+            connection.execute("delete from sqm.meta")
+            connection.execute("insert into sqm.meta values (?)", [version])

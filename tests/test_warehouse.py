@@ -1,0 +1,393 @@
+"""The warehouse file: old versions, damage, full disks, and what DuckDB leaves after a kill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+from projects import SETTINGS, changed, parcels
+from warm import Warm, warm_process
+
+from sqm import pipeline
+from sqm.errors import WarehouseError
+from sqm.migrations import SCHEMA_VERSION
+from sqm.project import Project, load_project
+from sqm.snapshot import read_snapshot
+from sqm.warehouse import clear_staging, open_warehouse, settle_warehouse, warehouse_path
+
+# As release 0.1 of the first schema made it, with a run in it.
+VERSION_1 = """
+create schema sqm;
+create schema staging;
+create table sqm.meta (schema_version integer);
+insert into sqm.meta values (1);
+create table sqm.runs (run_id varchar primary key, started_at timestamp, as_of timestamp,
+    finished_at timestamp, state varchar, detail varchar);
+create table sqm.quarantine (run_id varchar, source varchar, records varchar, rule varchar,
+    record_key varchar, source_row bigint, source_file varchar, content varchar);
+create table sqm.rule_results (run_id varchar, records varchar, rule varchar, severity varchar,
+    passed boolean, checked bigint, broken bigint, observed varchar);
+create table sqm.restatements (run_id varchar, restated_at timestamp, kpi varchar,
+    "window" varchar, period_start date, period_end date, "by" varchar, segment varchar,
+    old_numerator double, new_numerator double, old_denominator double, new_denominator double,
+    old_value double, new_value double);
+create table sqm.pulls (run_id varchar, source varchar, records varchar, pulled bigint,
+    left_out bigint, seconds double);
+create table parcels (parcel_id varchar, depot varchar, phone varchar, due_at timestamp,
+    done_at timestamp, _source varchar, _run_id varchar);
+insert into sqm.runs values ('20261101T060000Z-1', timestamp '2026-11-01 06:00:00',
+    timestamp '2026-11-01 06:00:00', timestamp '2026-11-01 06:00:09', 'published', '');
+insert into sqm.quarantine values ('20261101T060000Z-1', 'scanner', 'parcels', 'known_depot', '5',
+    5, 'parcels.csv', '{"depot":"North"}');
+insert into sqm.pulls values ('20261101T060000Z-1', 'scanner', 'parcels', 3, 0, 0.5);
+insert into parcels values
+    ('1', 'East', null, timestamp '2026-11-02 10:00', timestamp '2026-11-02 09:00', 'scanner',
+        '20261101T060000Z-1'),
+    ('3', 'West', null, timestamp '2026-11-03 10:00', null, 'old name', '20261001T060000Z-1'),
+    ('3', 'West', null, timestamp '2026-11-03 10:00', null, 'scanner', '20261101T060000Z-1');
+"""
+
+
+@pytest.fixture
+def project(make_project) -> Project:
+    loaded = load_project(make_project(parcels()))
+    loaded.state.mkdir()
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with warm_process() as process:
+        yield process
+
+
+def open_and_read(project: Project) -> int:
+    """Open the warehouse and read and rewrite all records."""
+    with open_warehouse(project) as connection:
+        connection.execute("update parcels set depot = depot || ''")
+        return len(connection.execute("select * from parcels").fetchall())
+
+
+def refresh(project: Project) -> None:
+    pipeline.refresh(project, lambda: datetime(2026, 11, 23, 12, tzinfo=UTC), None, lambda _: None)
+
+
+# versions
+
+
+def test_a_file_of_version_1_is_carried_to_the_current_one_with_its_rows(project: Project):
+    with duckdb.connect(warehouse_path(project)) as connection:
+        connection.execute(VERSION_1)
+
+    with open_warehouse(project) as connection:
+        records = connection.execute("select * exclude (_hash) from parcels order by 1").fetchall()
+        pulls = connection.execute("from sqm.pulls").fetchall()
+        versions = connection.execute("from sqm.meta").fetchall()
+        aside = connection.execute("select record_key, rule from sqm.quarantine").fetchall()
+
+    ran, due = at("2026-11-01 06:00"), at("2026-11-02 10:00")
+    run = "20261101T060000Z-1"
+    # parcel 3 was there twice, from a source that has another name now
+    assert records == [
+        ("1", "East", None, due, at("2026-11-02 09:00"), "scanner", run, ran, ran),
+        ("3", "West", None, at("2026-11-03 10:00"), None, "scanner", run, ran, ran),
+    ]
+    assert pulls == [(run, "scanner", "parcels", 3, 0, 0.5, True, None)]
+    assert aside == [("5", "known_depot")]
+    assert versions == [(SCHEMA_VERSION,)]
+
+
+def test_a_carried_record_that_did_not_change_is_unchanged(project: Project):
+    with duckdb.connect(warehouse_path(project)) as connection:
+        connection.execute(VERSION_1)
+    lines: list[str] = []
+
+    pipeline.refresh(project, lambda: datetime(2026, 11, 23, 12, tzinfo=UTC), None, lines.append)
+
+    # parcel 1 has a phone now and 3 has arrived; 2 and 4 are new
+    assert "accepted parcels: 2 new, 2 changed" in lines
+    (project.root / "parcels.csv").touch()
+    refresh(project)
+    with open_warehouse(project) as connection:
+        rows = connection.execute("select * exclude (run_id) from sqm.changes").fetchall()
+    assert rows == [("parcels", "scanner", 2, 2, 0, 0), ("parcels", "scanner", 0, 0, 0, 4)]
+
+
+def test_a_newer_version_is_refused(project: Project):
+    with open_warehouse(project) as connection:
+        connection.execute("update sqm.meta set schema_version = 99")
+
+    with pytest.raises(WarehouseError) as caught:
+        open_and_read(project)
+
+    assert str(caught.value) == (
+        f"{project.root}/var/warehouse.duckdb: schema version 99 is of a newer release, this one "
+        f"knows {SCHEMA_VERSION}; install that release again, or move it away and run 'sqm run' "
+        "to rebuild it from the sources"
+    )
+
+
+def test_a_new_column_leaves_the_records_unchanged(project: Project, make_project):
+    refresh(project)
+    wider = SETTINGS.replace("done_at: timestamp}", "done_at: timestamp, weight: number}")
+    project = load_project(make_project(parcels(sqm__yaml=wider)))
+
+    refresh(project)
+
+    with open_warehouse(project) as connection:
+        rows = connection.execute("select unchanged from sqm.changes order by run_id").fetchall()
+    assert rows == [(0,), (4,)]
+
+
+def test_a_column_of_another_type_is_named(project: Project, make_project):
+    refresh(project)
+    other = changed(SETTINGS, "depot: text", "depot: integer")
+    project = load_project(make_project(parcels(sqm__yaml=other)))
+
+    with pytest.raises(WarehouseError, match=r"column 'depot' of .* is VARCHAR, and BIGINT by now"):
+        open_and_read(project)
+
+
+# damage
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _scramble(path: Path) -> None:
+    path.write_bytes(bytes(n * 7 % 251 for n in range(path.stat().st_size)))
+
+
+def _empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def _flip_a_page(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        pytest.param(_truncate, "Could not read enough bytes", id="truncated"),
+        pytest.param(_scramble, "not a valid DuckDB database file", id="random bytes"),
+        pytest.param(_empty, "not a valid DuckDB database file", id="empty"),
+        pytest.param(_flip_a_page, "is damaged (Corrupt database file: computed", id="a page"),
+    ],
+)
+def test_a_damaged_file_is_named_with_a_remedy(project: Project, damage, problem):
+    with open_warehouse(project) as connection:
+        connection.execute(
+            "insert into parcels (parcel_id, depot)"
+            " select i, 'North Sea Depot ' || hash(i) from range(100000) t(i)"
+        )
+    settle_warehouse(project)
+    damage(warehouse_path(project))
+
+    with pytest.raises(WarehouseError) as caught:
+        open_and_read(project)
+
+    message = str(caught.value)
+    assert message.startswith(f"{project.root}/var/warehouse.duckdb: it ")
+    assert problem in message
+    assert message.endswith(
+        "restore it from a backup, or move it away and run 'sqm run' to rebuild it from the sources"
+    )
+
+
+def test_a_log_that_cannot_be_read_is_named_with_a_remedy(project: Project):
+    open_and_read(project)
+    log = log_path(project)
+    _leave_a_log(project)
+    content = bytearray(log.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    log.write_bytes(content)
+
+    with pytest.raises(WarehouseError) as caught:
+        open_and_read(project)
+
+    assert "warehouse.duckdb: its log cannot be read (" in str(caught.value)
+    assert f"move {log} away and run 'sqm run'" in str(caught.value)
+    log.unlink()
+    assert open_and_read(project) == 0
+
+
+def test_what_was_committed_before_a_kill_is_read_from_the_log(project: Project):
+    open_and_read(project)
+    _leave_a_log(project)
+
+    assert open_and_read(project) == 1000
+    assert log_path(project).exists()
+    settle_warehouse(project)
+    assert not log_path(project).exists()
+    assert open_and_read(project) == 1000
+
+
+def test_a_run_leaves_no_log(project: Project):
+    refresh(project)
+
+    names = {path.name for path in project.state.glob("warehouse*")}
+    assert names == {"warehouse.duckdb"}
+
+
+@pytest.mark.parametrize("moment", ["copied", "logged", "replaced"])
+def test_settling_can_be_broken_off_anywhere(project: Project, moment):
+    open_and_read(project)
+    _leave_a_log(project)
+    path, log, fresh = warehouse_path(project), log_path(project), new_path(project)
+    if moment == "copied":
+        fresh.write_bytes(b"half of it")
+    else:
+        shutil.copy(path, fresh)
+        shutil.copy(log, fresh.with_name(fresh.name + ".wal"))
+        with duckdb.connect(fresh) as connection:
+            connection.execute("checkpoint")
+        log.rename(log.with_name(log.name + ".settled"))
+    if moment == "replaced":
+        fresh.replace(path)
+
+    assert open_and_read(project) == 1000
+    settle_warehouse(project)
+    assert open_and_read(project) == 1000
+    settle_warehouse(project)
+    assert {found.name for found in project.state.glob("warehouse*")} == {"warehouse.duckdb"}
+
+
+def test_steps_never_write_a_checkpoint(project: Project):
+    """Else a kill in the middle of it destroys the file; this is what keeps DuckDB from it."""
+    open_and_read(project)
+    settle_warehouse(project)
+    header = warehouse_path(project).read_bytes()[:12288]  # names the last checkpoint
+
+    with open_warehouse(project) as connection:
+        for _ in range(3):
+            connection.execute(
+                "insert into parcels (parcel_id, depot)"
+                " select uuid(), repeat('x', 200) from range(100000)"
+            )
+            connection.execute("delete from parcels")
+    size = log_path(project).stat().st_size
+
+    assert size > 0
+    assert warehouse_path(project).read_bytes()[:12288] == header
+
+
+def log_path(project: Project) -> Path:
+    return warehouse_path(project).with_name("warehouse.duckdb.wal")
+
+
+def new_path(project: Project) -> Path:
+    return warehouse_path(project).with_name("warehouse.new.duckdb")
+
+
+def _leave_a_log(project: Project) -> None:
+    """Commit a thousand rows in a process that ends without closing the file."""
+    work = (
+        "import duckdb, os, sys\n"
+        "connection = duckdb.connect(sys.argv[1])\n"
+        "connection.execute('insert into parcels (parcel_id) select i from range(1000) t(i)')\n"
+        "os._exit(0)\n"
+    )
+    path = warehouse_path(project)
+    subprocess.run([sys.executable, "-c", work, str(path)], check=True, timeout=60)
+
+
+def test_the_log_of_a_warehouse_that_is_gone_is_not_taken_for_another(project: Project):
+    open_and_read(project)
+    _leave_a_log(project)
+    warehouse_path(project).unlink()
+
+    with pytest.raises(WarehouseError, match="wal: the warehouse of this log is gone; move the"):
+        open_and_read(project)
+
+
+def test_a_warehouse_that_was_half_made_is_made_again(project: Project):
+    (project.state / "warehouse.new.duckdb").write_bytes(b"half")
+
+    assert open_and_read(project) == 0
+    assert not (project.state / "warehouse.new.duckdb").exists()
+
+
+# no room, no permission
+
+
+def test_a_full_disk_leaves_what_was_published_and_accepted(make_project, warm):
+    root = make_project(parcels())
+    project = load_project(root)
+    refresh(project)
+    published = read_snapshot(project.state)
+    rows = "".join(
+        f"{n},East,{n * 7919},02.11.2026 10:00,03.11.2026 1{n % 10}:00\n" for n in range(60_000)
+    )
+    small = (root / "parcels.csv").read_text(encoding="utf-8")
+    (root / "parcels.csv").write_text(small.splitlines()[0] + "\n" + rows, encoding="utf-8")
+    limit = warehouse_path(project).stat().st_size + 300_000
+
+    message = warm(root, file_limit=limit).said
+
+    assert message.startswith(f"WarehouseError: {root}/var/warehouse.duckdb: it cannot be written")
+    assert message.endswith(
+        "make room and run again: what was accepted and published before is untouched"
+    )
+    assert read_snapshot(project.state).values.equals(published.values)
+    with open_warehouse(project) as connection:
+        assert connection.execute("select count(*) from parcels").fetchall() == [(4,)]
+    (root / "parcels.csv").write_text(small, encoding="utf-8")
+    refresh(project)
+    assert read_snapshot(project.state).values.equals(published.values)
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["a new project", "after a run"])
+def test_a_folder_that_cannot_be_written_is_named(warm, is_new):
+    with tempfile.TemporaryDirectory() as name:  # reachable for the other user, as tmp_path is not
+        root = Path(name)
+        for relative, text in parcels().items():
+            (root / relative).parent.mkdir(exist_ok=True)
+            (root / relative).write_bytes(text if isinstance(text, bytes) else text.encode())
+        project = load_project(root)
+        if not is_new:
+            refresh(project)
+        root.chmod(0o755)
+
+        if os.geteuid() != 0:
+            for folder in filter(Path.is_dir, (root, project.state)):
+                folder.chmod(0o555)
+
+        message = warm(root, as_nobody=os.geteuid() == 0).said
+        for folder in filter(Path.is_dir, (root, project.state)):
+            folder.chmod(0o755)
+
+    assert message.startswith(f"WarehouseError: {root}/var")
+    assert "it cannot be written (Permission denied); " in message
+
+
+def test_what_steps_left_in_staging_goes_and_the_change_log_stays(project: Project):
+    with open_warehouse(project) as connection:
+        connection.execute("create table staging.raw_scanner (i integer)")
+        connection.execute("insert into staging.touched_parcels values ('1')")
+
+        clear_staging(connection)
+
+        tables = connection.execute(
+            "select table_name from duckdb_tables() where schema_name = 'staging'"
+            " and ends_with(table_name, 'parcels')"
+        ).fetchall()
+        assert sorted(tables) == [("before_parcels",), ("touched_parcels",)]
+        assert connection.execute("from staging.touched_parcels").fetchall() == [("1",)]
+        with pytest.raises(duckdb.CatalogException):
+            connection.execute("from staging.raw_scanner")
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
