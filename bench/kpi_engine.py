@@ -19,7 +19,8 @@ from records import make_records
 from timing import peak_memory_gib, report, rounds
 
 from sqm.clocks import used_clocks
-from sqm.compute import compute_values
+from sqm.compute import compute_values, quantile_rows
+from sqm.expressions import quote, render
 from sqm.kpi import BaseKpi, Kpi, PointInTime, Quantile, Rate, Share
 from sqm.measures import Scan, Scans, recipe_of
 from sqm.plan import make_plan, rows_sql
@@ -69,8 +70,8 @@ def _catalogue(path: Path, runs: int) -> None:
         seconds = rounds(
             {
                 "the engine: sums": lambda: run_plan(connection, kpis),
-                "one GROUPING SETS query, count(*) filter": lambda: run_obvious(connection, scans),
-                "hand-tuned: day sets over inner booleans": lambda: run_tuned(connection, scans),
+                "one GROUPING SETS query, count(*) filter": lambda: run_obvious(connection, kpis),
+                "hand-tuned: day sets over inner booleans": lambda: run_tuned(connection, kpis),
                 "the engine: sums and judged values": lambda: compute_values(
                     connection, kpis, BUILT_IN, "UTC", AS_OF
                 ),
@@ -82,7 +83,7 @@ def _catalogue(path: Path, runs: int) -> None:
             {"a query per KPI, window and dimension": lambda: run_each(connection, kpis)}, 1
         )
         report("The whole catalogue", seconds, "the engine: sums")
-        over_jobs = [scan for scan in scans if scan.records.name == "jobs" and not scan.related]
+        over_jobs = [scan for scan in scans if scan.records.name == "jobs" and not scan.marks]
         only_jobs = [kpi for kpi in kpis if uses_only(kpi, over_jobs)]
         polars_scans = scans_of(only_jobs)
         seconds = rounds(
@@ -153,7 +154,7 @@ def made_up(number: int) -> list[Kpi]:
 def scans_of(kpis: Sequence[Kpi]) -> list[Scan]:
     scans = Scans(BUILT_IN, "UTC", PARAMETERS["today"])
     for kpi in kpis:
-        recipe_of(kpi, scans.of)
+        recipe_of(kpi, scans)
     return list(scans.made.values())
 
 
@@ -169,17 +170,18 @@ def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 def run_plan(connection: duckdb.DuckDBPyConnection, kpis: Sequence[Kpi]) -> None:
-    """What compute.py does, up to the judging: a row per KPI, window, period and segment."""
+    """What compute.py does up to the judging: the sums of every period, and the quantiles."""
     plan = make_plan(kpis, BUILT_IN, "UTC", PARAMETERS["today"])
     for step in plan.steps:
         execute(connection, step.sql)
-    for name, step in plan.results.items():
-        execute(connection, f"create or replace temp table result_{name} as {step.sql}")
+    for kpi in kpis:
+        if isinstance(kpi, Quantile):
+            quantile_rows(connection, plan.results[kpi.name], kpi)
 
 
-def run_obvious(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) -> None:
+def run_obvious(connection: duckdb.DuckDBPyConnection, kpis: Sequence[Kpi]) -> None:
     """As most would write it: one query per table and timestamp, all windows as grouping sets."""
-    for scan in scans:
+    for scan in scans_of(kpis):
         dimensions = [g[0] for g in scan.groupings if g]
         at = f't."{scan.at}"'
         periods = [f"cast({at} as date) as day"]
@@ -187,23 +189,30 @@ def run_obvious(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) ->
         sets = [
             f"({', '.join([w, *d])})" for w in WINDOWS for d in [[], *([x] for x in dimensions)]
         ]
-        measures = ", ".join(f"{sql} as {name}" for sql, name in filtered(scan))
+        measures = [f"{sql} as {name}" for sql, name in filtered(scan)]
+        measures += quantiles(kpis, scan)
         execute(
             connection,
             f"create or replace temp table obvious as select {', '.join(WINDOWS)},"
-            f" {', '.join(dimensions)}, {measures}"
+            f" {', '.join(dimensions)}, {', '.join(measures)}"
             f" from (select *, {', '.join(periods)} from {source(scan)}"
             f" where {at} < $as_of) group by grouping sets ({', '.join(sets)})",
         )
 
 
-def run_tuned(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) -> None:
-    """Each predicate once in an inner query, day sets only, longer periods from the day rows."""
-    for scan in scans:
+def run_tuned(connection: duckdb.DuckDBPyConnection, kpis: Sequence[Kpi]) -> None:
+    """Each predicate once in an inner query, day sets only, longer periods from the day rows.
+
+    With the engine's own look-ups of related records; quantiles in a query of their own.
+    """
+    for step in make_plan(kpis, BUILT_IN, "UTC", PARAMETERS["today"]).steps:
+        if step.table.startswith("near_"):
+            execute(connection, step.sql)
+    for scan in scans_of(kpis):
         dimensions = [g[0] for g in scan.groupings if g]
         inner = [f"({sql}) as {name}" for sql, name in scan.conditions.items()]
         inner += [f"({sql}) as {name}" for sql, name in scan.amounts.items()]
-        sums = [f"{sql} as {name}" for sql, name in (scan.measures | scan.lists).items()]
+        sums = [f"{sql} as {name}" for sql, name in scan.measures.items()]
         sets = ", ".join(["(day)", *(f"(day, {d})" for d in dimensions)])
         listed = ", ".join(dimensions)
         execute(
@@ -211,17 +220,29 @@ def run_tuned(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) -> N
             f"create or replace temp table tuned_day as select day, {listed},"
             f" grouping({listed}) as level, {', '.join(sums)} from (select"
             f' cast(t."{scan.at}" as date) as day, {listed}, {", ".join(inner)}'
-            f' from {source(scan)} where t."{scan.at}" < $as_of)'
+            f' from {rows_sql(scan)} where t."{scan.at}" < $as_of)'
             f" group by grouping sets ({sets})",
         )
-        again = [f"sum({name}) as {name}" for name in scan.measures.values()]
-        again += [f"flatten(list({name})) as {name}" for name in scan.lists.values()]
+        again = ", ".join(f"sum({name}) as {name}" for name in scan.measures.values())
         for window in WINDOWS[1:]:
             execute(
                 connection,
                 f"create or replace temp table tuned_{window} as"
-                f" select date_trunc('{window}', day) as period, {listed}, level,"
-                f" {', '.join(again)} from tuned_day group by all",
+                f" select date_trunc('{window}', day) as period, {listed}, level, {again}"
+                " from tuned_day group by all",
+            )
+        wanted = quantiles(kpis, scan)
+        if wanted:
+            periods = ", ".join(f"date_trunc('{w}', t.\"{scan.at}\") as {w}" for w in WINDOWS)
+            sets = ", ".join(
+                f"({', '.join([w, *d])})" for w in WINDOWS for d in [[], *([x] for x in dimensions)]
+            )
+            execute(
+                connection,
+                f"create or replace temp table tuned_quantiles as select {', '.join(WINDOWS)},"
+                f" {listed}, {', '.join(wanted)} from (select *, {periods}"
+                f' from {rows_sql(scan)} where t."{scan.at}" < $as_of)'
+                f" group by grouping sets ({sets})",
             )
 
 
@@ -229,7 +250,8 @@ def run_each(connection: duckdb.DuckDBPyConnection, kpis: Sequence[Kpi]) -> None
     """How SQL exporters and metric layers ask: one KPI, one window, one dimension at a time."""
     for kpi in kpis:
         for scan in scans_of([kpi]):
-            measures = ", ".join(f"{sql} as {name}" for sql, name in filtered(scan))
+            each = [f"{sql} as {name}" for sql, name in filtered(scan)] + quantiles([kpi], scan)
+            measures = ", ".join(each)
             for window in WINDOWS:
                 for grouping in scan.groupings:
                     by = "".join(f", {d}" for d in grouping)
@@ -274,14 +296,37 @@ def polars_sum(sql: str) -> pl.Expr:
 
 
 def source(scan: Scan) -> str:
-    """The table, or the look-back join that the KPIs need, as every contender has to make it."""
-    return rows_sql(scan)
+    """The records, with the question for a related record as most would ask it."""
+    table = quote(scan.records.name)
+    marks = []
+    for relation, mark in scan.marks.items():
+        mine = f"t.{quote(relation.after or relation.before or '')}"
+        event, days = f"o.{quote(relation.event)}", f"to_days({relation.within_days})"
+        near = f"{event} > {mine} and {event} <= {mine} + {days}"
+        if relation.before:
+            near = f"{event} < {mine} and {event} >= {mine} - {days}"
+        where = f" and ({render(relation.where)})" if relation.where else ""
+        marks.append(
+            f", exists (from {table} as o where o.{quote(relation.same)} ="
+            f" t.{quote(relation.same)} and {near} and {event} < $as_of{where}) as {mark}"
+        )
+    return f"(select t.*{''.join(marks)} from {table} as t) as t" if marks else f"{table} as t"
+
+
+def quantiles(kpis: Sequence[Kpi], scan: Scan) -> list[str]:
+    """The quantiles over this scan, as DuckDB computes them."""
+    return [
+        f"quantile_cont(epoch({kpi.of}), {kpi.quantile})"
+        f" filter (where {render(kpi.where) if kpi.where else 'true'}) as {kpi.name}"
+        for kpi in kpis
+        if isinstance(kpi, Quantile) and (kpi.records, kpi.at) == (scan.records.name, scan.at)
+    ]
 
 
 def filtered(scan: Scan) -> Iterator[tuple[str, str]]:
     """The measures with their conditions written out, as `count(*) filter (where ...)`."""
     names = {name: f"({sql})" for sql, name in (scan.conditions | scan.amounts).items()}
-    for sql, name in (scan.measures | scan.lists).items():
+    for sql, name in scan.measures.items():
         text = sql
         if text.startswith("count_if("):
             text = f"count(*) filter (where {text.removeprefix('count_if(').removesuffix(')')})"

@@ -97,15 +97,45 @@ def test_days_are_those_of_the_projects_time_zone():
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kolkata",
                                   "Australia/Lord_Howe", "Pacific/Apia", "UTC"])  # fmt: skip
 def test_the_local_day_equals_that_of_the_time_zone_library(zone: str):
-    from sqm.plan import _local_day
+    from sqm.plan import local_time_sql
 
     at = [datetime(2010, 1, 1) + timedelta(hours=h, minutes=29) for h in range(0, 150_000, 5)]  # noqa: DTZ001
     expected = [m.replace(tzinfo=ZoneInfo("UTC")).astimezone(ZoneInfo(zone)).date() for m in at]
     frame = pl.DataFrame({"moment": at})  # noqa: F841  # read by DuckDB
 
-    found = duckdb.sql(f"select {_local_day('moment', zone, date(2027, 6, 1))} as day from frame")
+    local = local_time_sql("moment", zone, date(2027, 6, 1))
+    found = duckdb.sql(f"select cast({local} as date) as day from frame")
 
     assert [day for (day,) in found.fetchall()] == expected
+
+
+def test_an_expression_may_ask_for_the_local_time():
+    # 23:30 UTC on 31 October is 00:30 on 1 November in Berlin
+    jobs = [
+        {"job_id": "1", "created_at": "2026-10-31 23:30", "completed_at": "2026-11-01 10:00"},
+        {"job_id": "2", "created_at": "2026-10-31 20:00", "completed_at": "2026-11-01 10:00"},
+    ]
+    same_month = "month(local_time(created_at)) = month(local_time(completed_at))"
+    share = kpi("share", records="jobs", at="completed_at", numerator=same_month)
+
+    def numerator(zone: str) -> float:
+        values = evaluate(tables(jobs=jobs), share, zone=zone)
+        return only(values, period_start="2026-11-01")["numerator"]
+
+    assert numerator("Europe/Berlin") == 1
+    assert numerator("UTC") == 0
+
+
+def test_without_any_records_the_total_says_that_there_is_no_data():
+    share = kpi(
+        "share", records="jobs", at="due_at", numerator="completed_at <= due_at",
+        windows=["month"], dimensions=["region"],
+    )  # fmt: skip
+
+    [row] = evaluate(tables(), share).iter_rows(named=True)
+
+    assert (row["by"], row["status"], row["value"]) == ("", "no_data", None)
+    assert (row["period_start"].isoformat(), row["sample_size"]) == ("2026-11-01", 0)
 
 
 def test_a_rate_divides_by_records_of_another_type():

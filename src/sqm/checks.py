@@ -184,6 +184,7 @@ def bind_kpis(
         for record_type in record_types.values():
             columns = ", ".join(f'"{c.name}" {c.sql_type}' for c in record_type.columns)
             connection.execute(f'create table "{record_type.name}" ({columns})')
+        connection.execute(f"create macro {expressions.LOCAL_TIME}(moment) as moment::timestamp")
         for kpi, document in kpis:
             for place, text, records, wanted in _typed_expressions(kpi):
                 marks = "".join(f', true as "{name}"' for name in getattr(kpi, "related", {}))

@@ -16,6 +16,7 @@ from sqm.clocks import Clock, Events, clock_columns, parse_duration, values_of
 from sqm.expressions import literal, quote
 from sqm.records import RecordType
 
+RECORD = "_record"  # the row number of a record in its table, while a plan runs
 CALENDAR_DAYS = "clock_days"  # the table of all calendars' days that the statements look up
 MICROSECONDS = 1_000_000
 _DAYS = 100_000  # numbers of days per calendar: enough up to the year 2243
@@ -27,16 +28,14 @@ def clock_table(name: str) -> str:
 
 
 def records_sql(record_type: RecordType, clocks: Mapping[str, Clock]) -> str:
-    """What a scan reads: the table of a record type with the columns of these clocks."""
-    table = quote(record_type.name)
+    """What a scan reads: a record type with its row numbers and the columns of these clocks."""
     used = {name: clock for name, clock in clocks.items() if clock.records == record_type.name}
-    if not used:
-        return table
-    columns, joins = ["r.*"], []
+    columns, joins = ["r.*", f"r.rowid as {RECORD}"], []
     for name, clock in used.items():
         table_of = quote(clock_table(name))
         columns += [f"{table_of}.{quote(c.name)}" for c in clock_columns(name, clock)]
         joins.append(f"  left join {table_of} on {table_of}.id = r.{quote(record_type.key)}")
+    table = quote(record_type.name)
     return "\n".join([f"(select {', '.join(columns)} from {table} as r", *joins]) + ")"
 
 

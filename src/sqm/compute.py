@@ -21,8 +21,9 @@ from sqm.clock_queries import (
 )
 from sqm.clocks import Clock, used_clocks
 from sqm.judge import Sums, judge_values
-from sqm.kpi import Kpi
-from sqm.plan import Plan, make_plan
+from sqm.kpi import Kpi, Quantile
+from sqm.plan import Plan, Result, make_plan
+from sqm.quantiles import with_quantiles
 from sqm.records import RecordType
 
 
@@ -55,8 +56,8 @@ def compute_values(
         named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
         connection.execute(step.sql, named)
     judged = judge_values(((kpi, _sums(connection, plan, kpi)) for kpi in kpis), today)
-    for step in plan.steps:
-        connection.execute(f"drop table if exists {step.table}")
+    for table in filter(None, (step.table for step in plan.steps)):
+        connection.execute(f"drop table if exists {table}")
     for table in (CALENDAR_DAYS, *map(clock_table, used)):
         connection.execute(f"drop table if exists {table}")
     return chart_values(judged, kpis, today)
@@ -64,15 +65,32 @@ def compute_values(
 
 def _sums(connection: duckdb.DuckDBPyConnection, plan: Plan, kpi: Kpi) -> Sums:
     """The sums of a KPI, with those before exclusions where it has any."""
-    rows = _fetch(connection, plan.results[kpi.name].sql)
+    rows = _rows(connection, plan.results[kpi.name], kpi)
     if kpi.name not in plan.unadjusted:
         return Sums(rows)
     removed = plan.removed[kpi.name].items()
     return Sums(
         rows,
-        _fetch(connection, plan.unadjusted[kpi.name].sql),
-        {reason: _fetch(connection, step.sql) for reason, step in removed},
+        _rows(connection, plan.unadjusted[kpi.name], kpi),
+        {reason: _fetch(connection, result.rows.sql) for reason, result in removed},
     )
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, result: Result, kpi: Kpi) -> pl.DataFrame:
+    if isinstance(kpi, Quantile):
+        return quantile_rows(connection, result, kpi)
+    return _fetch(connection, result.rows.sql)
+
+
+def quantile_rows(
+    connection: duckdb.DuckDBPyConnection, result: Result, kpi: Quantile
+) -> pl.DataFrame:
+    """The rows of a quantile, with its value and interval."""
+    rows = _fetch(connection, result.rows.sql)
+    if result.amounts is None:  # where only its records are counted
+        return rows
+    amounts = _fetch(connection, result.amounts.sql)
+    return with_quantiles(rows, amounts, kpi.quantile, kpi.evidence)
 
 
 def make_clock_tables(

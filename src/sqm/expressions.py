@@ -30,6 +30,7 @@ to_timestamp to_weeks to_years translate trim try_strptime upper week weekday ye
 list_value
 """
 FUNCTIONS = frozenset(_FUNCTIONS.split())
+LOCAL_TIME = "local_time"  # of KPIs only: a timestamp in the project's time zone
 
 _FORBIDDEN = (
     (exp.Query, "a query", "use an expression over the columns of the record"),
@@ -79,7 +80,8 @@ def check_expression(text: str, columns: Collection[str] | None) -> list[Problem
     ]
     for function in tree.find_all(exp.Func):
         name = _function_name(function)
-        if name is not None and name not in FUNCTIONS:
+        is_known = name in FUNCTIONS or (name == LOCAL_TIME and columns is not None)
+        if name is not None and not is_known:
             problem = f"function '{name}' is not allowed in '{text}'"
             problems.append(Problem(problem, _nearest_function(name)))
     return problems

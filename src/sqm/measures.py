@@ -6,7 +6,8 @@ one timestamp. Measures that KPIs share are noted once, whatever the number of K
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -27,6 +28,7 @@ from sqm.kpi import (
     StockShare,
     Sum,
 )
+from sqm.lookups import Lookup, Lookups
 from sqm.records import RecordType
 from sqm.terms import DURATIONS, Count, Related
 from sqm.windows import Window
@@ -42,7 +44,8 @@ class Scan:
     at: str
     zone: str
     until: date
-    related: dict[Related, str] = field(default_factory=dict)
+    marks: dict[Related, str] = field(default_factory=dict)
+    lookups: dict[str, Lookup] = field(default_factory=dict)  # mark -> what answers it
     conditions: dict[str, str] = field(default_factory=dict)  # SQL -> column
     amounts: dict[str, str] = field(default_factory=dict)
     measures: dict[str, str] = field(default_factory=dict)  # aggregate -> column
@@ -58,7 +61,7 @@ class Scan:
 
     def count(self, *conditions: str) -> str:
         """The column with the number of records that meet all the conditions."""
-        wanted = [self.condition(text) for text in dict.fromkeys(conditions)]
+        wanted = self._conditions(conditions)
         sql = f"count_if({' and '.join(wanted)})" if wanted else "count(*)"
         return self.measures.setdefault(sql, f"m{len(self.measures)}")
 
@@ -66,7 +69,7 @@ class Scan:
         """The column with the sum of an amount over the records that meet the conditions."""
         column = self.amounts.setdefault(amount, f"x{len(self.amounts)}")
         term = f"{column} * {column}" if squared else column
-        wanted = [self.condition(text) for text in dict.fromkeys(conditions)]
+        wanted = self._conditions(conditions, amount)
         where = f" filter (where {' and '.join(wanted)})" if wanted else ""
         sql = f"coalesce(sum({term}){where}, 0)"
         return self.measures.setdefault(sql, f"m{len(self.measures)}")
@@ -74,19 +77,29 @@ class Scan:
     def collect(self, amount: str, *conditions: str) -> str:
         """The column with the amounts themselves, for quantiles."""
         column = self.amounts.setdefault(amount, f"x{len(self.amounts)}")
-        wanted = [f"{column} is not null", *map(self.condition, dict.fromkeys(conditions))]
+        wanted = [f"{column} is not null", *self._conditions(conditions, amount)]
         sql = f"list({column}) filter (where {' and '.join(wanted)})"
         return self.lists.setdefault(sql, f"l{len(self.lists)}")
 
-    def condition(self, sql: str) -> str:
-        return self.conditions.setdefault(sql, f"c{len(self.conditions)}")
-
-    def relate(self, related: Mapping[str, Related]) -> dict[str, str]:
+    def relate(self, related: Mapping[str, Related], lookups: Lookups) -> dict[str, str]:
         """The columns that hold the marks of related records, by the KPI's names for them."""
-        return {
-            name: self.related.setdefault(relation, f"r{len(self.related)}")
-            for name, relation in related.items()
-        }
+        for relation in related.values():
+            mark = self.marks.setdefault(relation, f"_r{len(self.marks)}")
+            self.lookups[mark] = lookups.of(self.records, relation)
+            self.lookups[mark].clocks.update(self.clocks)
+        return {name: self.marks[relation] for name, relation in related.items()}
+
+    def _conditions(self, texts: Iterable[str], amount: str = "") -> list[str]:
+        """The columns of the conditions, each once.
+
+        A look-up need only answer for the records that meet the conditions beside it.
+        """
+        distinct = list(dict.fromkeys(texts))
+        asked = {mark for text in (*distinct, amount) for mark in _marks_in(text)}
+        plain = [f"({text})" for text in distinct if not _marks_in(text)]
+        for mark in asked & self.lookups.keys():
+            self.lookups[mark].wanted[" and ".join(plain) or "true"] = None
+        return [self.conditions.setdefault(text, f"c{len(self.conditions)}") for text in distinct]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +110,7 @@ class Scans:
     zone: str
     until: date
     clocks: Mapping[str, Clock] = field(default_factory=dict)
+    lookups: Lookups = field(default_factory=Lookups)
     made: dict[tuple[str, str], Scan] = field(default_factory=dict)
 
     def of(self, records: str, at: str, kpi: BaseKpi) -> Scan:
@@ -120,18 +134,19 @@ class Recipe:
     square: str = "null"  # sum of squares, for intervals
     sample: str = "null"
     other: Scan | None = None  # second scan of a rate (denominator) or a backlog (ends)
-    quantile: str = ""  # list column
+    amounts: str = ""  # list column of the day rows: what a quantile is taken from
 
 
-def recipe_of(kpi: Kpi, scan_of: ScanOf) -> Recipe:
+def recipe_of(kpi: Kpi, scans: Scans) -> Recipe:
     """How a KPI comes from scans; the scans are told what to count."""
+    scan_of = scans.of
     match kpi:
         case Rate():
             return _rate_recipe(kpi, scan_of) if kpi.less is None else _less_recipe(kpi, scan_of)
         case PointInTime() | StockShare() | Clearance():
             return _stock_recipe(kpi, scan_of)
     scan = scan_of(kpi.records, kpi.at, kpi)
-    marks = scan.relate(kpi.related)
+    marks = scan.relate(kpi.related, scans.lookups)
     population = [render(kpi.where, marks)] if kpi.where else []
     if kpi.matures_after_days:
         population.append(f"{quote(kpi.at)} <= $as_of - to_days({kpi.matures_after_days})")
@@ -157,8 +172,10 @@ def recipe_of(kpi: Kpi, scan_of: ScanOf) -> Recipe:
             denominator = "null" if isinstance(kpi, Sum) else base
             return Recipe(kpi, scan, total, denominator, square, sample=base)
         case Quantile():
-            column = scan.collect(_amount(kpi, kpi.of, marks), *population)
-            return Recipe(kpi, scan, "null", quantile=column)
+            amount = _amount(kpi, kpi.of, marks)
+            column = scan.collect(amount, *population)
+            number = scan.count(*population, f"({amount}) is not null")
+            return Recipe(kpi, scan, "null", sample=number, amounts=column)
 
 
 def _rate_recipe(kpi: Rate, scan_of: ScanOf) -> Recipe:
@@ -249,6 +266,10 @@ def _amount(kpi: BaseKpi, text: str, marks: Mapping[str, str]) -> str:
     """The amount as a number; durations in seconds."""
     sql = render(text, marks)
     return f"epoch({sql})" if kpi.unit in DURATIONS else sql
+
+
+def _marks_in(text: str) -> list[str]:
+    return re.findall(r"\b_r\d+\b", text)
 
 
 def _left(column: str) -> str:

@@ -11,16 +11,16 @@ The plan is text only; compute.py runs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from statistics import NormalDist
 from types import MappingProxyType
 
 from sqm.clock_queries import records_sql
 from sqm.clocks import Clock
-from sqm.expressions import literal, quote, render
-from sqm.kpi import Kpi, PointInTime, Quantile, Rate, Stock
+from sqm.expressions import LOCAL_TIME, literal, quote
+from sqm.kpi import BaseKpi, Kpi, PointInTime, Rate, Stock
+from sqm.lookups import join_sql, lookup_sql, mark_sql
 from sqm.measures import Recipe, Scan, Scans, recipe_of
 from sqm.records import RecordType
 from sqm.snapshot import SEPARATOR
@@ -42,17 +42,28 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The statements to run, in order, and the query for the rows of each KPI, by its name.
+class Result:
+    """The queries for the rows of a KPI; of a quantile also for the amounts that it is taken from.
 
-    For a KPI with exclusions, `unadjusted` has the query for its rows without them, and `removed`
-    one for each reason.
+    The rows of a quantile lack value, low and high: quantiles.py adds them.
+    """
+
+    rows: Step
+    amounts: Step | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The statements to run, in order, and the result of each KPI, by its name.
+
+    For a KPI with exclusions, `unadjusted` has the result without them, and `removed` one for each
+    reason.
     """
 
     steps: tuple[Step, ...]
-    results: Mapping[str, Step]
-    unadjusted: Mapping[str, Step]
-    removed: Mapping[str, Mapping[str, Step]]
+    results: Mapping[str, Result]
+    unadjusted: Mapping[str, Result]
+    removed: Mapping[str, Mapping[str, Result]]
 
 
 def make_plan(
@@ -74,20 +85,24 @@ def make_plan(
     for kpi in kpis:
         exclusions = getattr(kpi, "exclusions", None)
         if not exclusions or isinstance(kpi, Rate | Stock):
-            results[kpi.name] = recipe_of(kpi, scans.of)
+            results[kpi.name] = recipe_of(kpi, scans)
             continue
-        results[kpi.name] = recipe_of(kpi.adjusted(), scans.of)
-        unadjusted[kpi.name] = recipe_of(kpi.unadjusted(), scans.of)
+        results[kpi.name] = recipe_of(kpi.adjusted(), scans)
+        unadjusted[kpi.name] = recipe_of(kpi.unadjusted(), scans)
         removed[kpi.name] = {
-            reason: recipe_of(count, scans.of) for reason, count in kpi.removed_by().items()
+            reason: recipe_of(count, scans) for reason, count in kpi.removed_by().items()
         }
     # the recipes are complete, so each scan knows all its measures now
     return Plan(
-        tuple(step for scan in scans.made.values() for step in _scan_steps(scan)),
-        {name: _results(recipe) for name, recipe in results.items()},
-        {name: _results(recipe) for name, recipe in unadjusted.items()},
+        (
+            _local_time_step(zone, until),
+            *_lookup_steps(scans),
+            *(step for scan in scans.made.values() for step in _scan_steps(scan)),
+        ),
+        {name: _result(recipe) for name, recipe in results.items()},
+        {name: _result(recipe) for name, recipe in unadjusted.items()},
         {
-            name: {reason: _results(recipe) for reason, recipe in recipes.items()}
+            name: {reason: _result(recipe) for reason, recipe in recipes.items()}
             for name, recipes in removed.items()
         },
     )
@@ -95,14 +110,29 @@ def make_plan(
 
 def describe_plan(plan: Plan) -> str:
     """The plan as an SQL script with a comment before each statement, for people to read."""
-    steps = [*plan.steps, *plan.results.values()]
-    for name, step in plan.unadjusted.items():
-        steps += [step, *plan.removed[name].values()]
+    results = [*plan.results.values()]
+    for name, result in plan.unadjusted.items():
+        results += [result, *plan.removed[name].values()]
+    steps = [*plan.steps, *(s for result in results for s in (result.rows, result.amounts) if s)]
     head = (
         "-- $as_of: moment of computation (UTC); $today: its local date;"
         " $last_day: last local day begun before it"
     )
     return "\n\n".join([head, *(f"-- {step.purpose}\n{step.sql};" for step in steps)])
+
+
+def _local_time_step(zone: str, until: date) -> Step:
+    exact = local_time_sql("moment", zone, until)
+    sql = f"create or replace temp macro {LOCAL_TIME}(moment) as {exact}"
+    return Step("a timestamp in local time, for expressions", sql)
+
+
+def _lookup_steps(scans: Scans) -> Iterator[Step]:
+    for lookup in scans.lookups.made.values():
+        relation = lookup.relation
+        side = "after" if relation.after else "before"
+        purpose = f"nearest of {lookup.records.name} {side} each, by {relation.same}"
+        yield _create(purpose, lookup.name, lookup_sql(lookup))
 
 
 def _scan_steps(scan: Scan) -> list[Step]:
@@ -126,7 +156,7 @@ def _scan_sql(scan: Scan) -> str:
     column = scan.records.column(scan.at)
     is_date = column is not None and column.type == "date"
     at = f"t.{quote(scan.at)}"
-    day = at if is_date else _local_day(at, scan.zone, scan.until)
+    day = at if is_date else f"cast({local_time_sql(at, scan.zone, scan.until)} as date)"
     inner = [f"{day} as day"]
     inner += [
         f"coalesce(cast(t.{quote(d)} as varchar), {literal(NOT_RECORDED)}) as {quote(d)}"
@@ -148,14 +178,14 @@ def _scan_sql(scan: Scan) -> str:
     )
 
 
-def _local_day(at: str, zone: str, until: date) -> str:
-    """The local day of a UTC timestamp.
+def local_time_sql(at: str, zone: str, until: date) -> str:
+    """The local time of a UTC timestamp.
 
     Comparing with the few changes of the offset is many times faster than the time zone library,
     which is asked for older timestamps only.
     """
     if zone == "UTC":
-        return f"cast({at} as date)"
+        return at
     since = date(until.year - OFFSET_YEARS, 1, 1)
     exact = f"timezone({literal(zone)}, timezone('UTC', {at}))"
     cases = [
@@ -163,30 +193,21 @@ def _local_day(at: str, zone: str, until: date) -> str:
         for moment, offset in reversed(utc_offsets(zone, since, until))
     ]
     listed = "\n      ".join([*cases, f"else {exact}"])
-    return f"cast(case\n      {listed}\n    end as date)"
+    return f"case\n      {listed}\n    end"
 
 
 def rows_sql(scan: Scan) -> str:
     """The records, with a mark for each kind of related record."""
     table = records_sql(scan.records, scan.clocks)
-    if not scan.related:
+    if not scan.marks:
         return f"{table} as t"
-    marks, joins = [], []
-    for relation, name in scan.related.items():
-        mine = quote(relation.after or relation.before or "")
-        same, event = quote(relation.same), quote(relation.event)
-        where = f" and ({render(relation.where)})" if relation.where else ""
-        span = f"to_days({relation.within_days})"
-        later = relation.after is not None
-        near = f"o_{name}.event {'<=' if later else '>='} t.{mine} {'+' if later else '-'} {span}"
-        marks.append(f"coalesce({near}, false) as {name}")
-        joins.append(
-            f"  asof left join (select {same} as same, {event} as event from {table}\n"
-            f"    where {same} is not null and {event} < $as_of{where}) as o_{name}\n"
-            f"    on t.{same} = o_{name}.same and o_{name}.event {'>' if later else '<'} t.{mine}"
-        )
-    joined = "\n".join(joins)
-    return f"(select t.*, {', '.join(marks)} from {table} as t\n{joined}) as t"
+    marks = [
+        f"{mark_sql(scan.lookups[mark], relation)} as {mark}"
+        for relation, mark in scan.marks.items()
+    ]
+    return (
+        f"(\n  select t.*, {', '.join(marks)}\n  from {table} as t{join_sql(scan.lookups)}\n) as t"
+    )
 
 
 def _grouping_name(groupings: Iterable[Sequence[str]], dimensions: Sequence[str]) -> str:
@@ -220,7 +241,6 @@ def _mask(grouping: Sequence[str], dimensions: Sequence[str]) -> int:
 def _dense_sql(scan: Scan) -> str:
     day_rows = f"scan_{scan.name}"
     columns = [f"coalesce(d.{name}, 0) as {name}" for name in scan.measures.values()]
-    columns += [f"coalesce(d.{name}, []) as {name}" for name in scan.lists.values()]
     columns += [
         f"sum(coalesce(d.{name}, 0)) over (partition by level, segment order by day)"
         f" as running_{name}"
@@ -229,8 +249,8 @@ def _dense_sql(scan: Scan) -> str:
     return _lines(
         f"select\n  {_comma(['day', 'level', 'segment', *columns])}",
         "from (",
-        "  select cast(unnest(generate_series(min(day), cast($last_day as date), interval 1 day))"
-        " as date) as day",
+        "  select cast(unnest(generate_series(coalesce(min(day), $last_day), $last_day,"
+        " interval 1 day)) as date) as day",
         f"  from {day_rows}\n)",
         "cross join (",
         f"  select '' as level, '' as segment union select level, segment from {day_rows}\n)",
@@ -241,7 +261,6 @@ def _dense_sql(scan: Scan) -> str:
 def _calendar_sql(scan: Scan, window: Window) -> str:
     start = "day" if window.unit is Unit.DAY else f"cast(date_trunc('{window.unit}', day) as date)"
     columns = [f"sum({name}) as {name}" for name in scan.measures.values()]
-    columns += [f"flatten(list({name})) as {name}" for name in scan.lists.values()]
     columns += [f"arg_max(running_{name}, day) as running_{name}" for name in sorted(scan.running)]
     period = [
         f"{start} as period_start",
@@ -262,7 +281,6 @@ def _rolling_sql(scan: Scan, window: Window) -> str:
     else:
         start = f"cast(date_trunc('{window.unit}', day) as date)"
     columns = [f"sum({name}) over w as {name}" for name in scan.measures.values()]
-    columns += [f"flatten(list({name}) over w) as {name}" for name in scan.lists.values()]
     columns += [f"running_{name}" for name in sorted(scan.running)]
     period = [f"{start} as period_start", f"{end} as period_end"]
     return _lines(
@@ -275,84 +293,61 @@ def _rolling_sql(scan: Scan, window: Window) -> str:
     )
 
 
-def _results(recipe: Recipe) -> Step:
+def _result(recipe: Recipe) -> Result:
     """The rows of a KPI in all its windows, in a fixed order.
 
     The period tables are in order, and so is what is selected from one; a join has to be sorted.
     """
-    parts = [_result(recipe, window) for window in recipe.kpi.parsed_windows()]
+    parts = [_rows_sql(recipe, window) for window in recipe.kpi.parsed_windows()]
     sql = "\nunion all by name\n".join(parts)
     if recipe.other is not None:
         sql = f'from (\n{sql}\n)\norder by "window", "by", segment, period_start, period_end'
-    return Step(f"values of {recipe.kpi.name}", sql)
+    rows = Step(f"values of {recipe.kpi.name}", sql)
+    if not recipe.amounts:
+        return Result(rows)
+    return Result(rows, Step(f"amounts of {recipe.kpi.name}, by day", _amounts_sql(recipe)))
 
 
-def _result(recipe: Recipe, window: Window) -> str:
+def _rows_sql(recipe: Recipe, window: Window) -> str:
     kpi = recipe.kpi
     table = f"{window.name}_{recipe.scan.name}"
-    groupings = ", ".join(literal(",".join(g)) for g in kpi.groupings)
-    head = [
+    columns = [
         f"{literal(kpi.name)} as kpi",
         f"{literal(window.name)} as window",
         "period_start",
         "period_end",
         'level as "by"',
         "segment",
+        f"cast({recipe.numerator} as double) as numerator",
+        f"cast({recipe.denominator} as double) as denominator",
+        f"cast({recipe.square} as double) as square",
+        f"cast({recipe.sample} as bigint) as sample_size",
     ]
-    if recipe.quantile and isinstance(kpi, Quantile):
-        columns = _quantile_columns(kpi.quantile, kpi.evidence)
-        source = (
-            f"(select {PERIOD}, list_sort({recipe.quantile}) as l,"
-            f" len({recipe.quantile}) as n from {table})"
-        )
-    else:
-        columns = [
-            f"cast({recipe.numerator} as double) as numerator",
-            f"cast({recipe.denominator} as double) as denominator",
-            f"cast({recipe.square} as double) as square",
-            f"cast({recipe.sample} as bigint) as sample_size",
-            "cast(null as double) as value",
-            "cast(null as double) as low",
-            "cast(null as double) as high",
-        ]
-        source = table
-        if recipe.other is not None:
-            second = f"{window.name}_{recipe.other.name}"
-            source = f"{table} as a full join {second} as b using ({PERIOD})"
+    source = table
+    if recipe.other is not None:
+        second = f"{window.name}_{recipe.other.name}"
+        source = f"{table} as a full join {second} as b using ({PERIOD})"
     # the total has a row for every period; a segment has one where it had records
     present = "" if isinstance(kpi, PointInTime) else "where segment = '' or sample_size > 0"
     return _lines(
-        f"select * from (\n  select\n    {_comma([*head, *columns], 4)}",
+        f"select * from (\n  select\n    {_comma(columns, 4)}",
         f"  from {source}",
-        f"  where level in ({groupings})\n)",
+        f"  where level in ({_levels(kpi)})\n)",
         present,
     )
 
 
-def _quantile_columns(q: float, evidence: float) -> list[str]:
-    """The quantile by linear interpolation (R's type 7) and its order-statistic interval.
-
-    The interval lies between the order statistics of ranks nq -+ z sqrt(nq(1 - q)), rounded
-    outwards; a bound beyond the sample is null: these data do not limit it.
-    """
-    z = NormalDist().inv_cdf(0.5 + evidence / 2)
-    at = f"((n - 1) * {q}::double)"
-    value = (
-        f"l[floor({at})::bigint + 1] + ({at} - floor({at}))"
-        f" * (l[ceil({at})::bigint + 1] - l[floor({at})::bigint + 1])"
+def _amounts_sql(recipe: Recipe) -> str:
+    return _lines(
+        f'select level as "by", segment, day, {recipe.amounts} as amounts',
+        f"from scan_{recipe.scan.name}",
+        f"where level in ({_levels(recipe.kpi)}) and len({recipe.amounts}) > 0",
+        "order by level, segment, day",
     )
-    spread = f"{z!r}::double * sqrt(n * {q}::double * (1 - {q}::double))"
-    low = f"floor(n * {q}::double - {spread})::bigint"
-    high = f"(ceil(n * {q}::double + {spread}) + 1)::bigint"
-    return [
-        "cast(null as double) as numerator",
-        "cast(null as double) as denominator",
-        "cast(null as double) as square",
-        "cast(n as bigint) as sample_size",
-        f"case when n > 0 then {value} end as value",
-        f"case when {low} >= 1 then l[{low}] end as low",
-        f"case when {high} <= n then l[{high}] end as high",
-    ]
+
+
+def _levels(kpi: BaseKpi) -> str:
+    return ", ".join(literal(",".join(grouping)) for grouping in kpi.groupings)
 
 
 def _comma(parts: Iterable[str], indent: int = 2) -> str:

@@ -78,5 +78,17 @@ def net_score_interval(
     return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
 
 
+def quantile_ranks(count: Column, quantile: float, confidence: float) -> tuple[Column, Column]:
+    """The ranks, from 1, of the order statistics between which a quantile lies.
+
+    These are nq -+ z sqrt(nq(1 - q)), rounded outwards; NaN for a rank beyond the sample, which
+    does not limit the quantile on that side. Source: Conover, Practical Nonparametric Statistics.
+    """
+    spread = _z(confidence) * np.sqrt(count * quantile * (1 - quantile))
+    low = np.floor(count * quantile - spread)
+    high = np.ceil(count * quantile + spread) + 1
+    return np.where(low >= 1, low, np.nan), np.where(high <= count, high, np.nan)
+
+
 def _z(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
