@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
@@ -22,9 +23,38 @@ from sqm.clock_queries import (
 from sqm.clocks import Clock, used_clocks
 from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi, Quantile
-from sqm.plan import Plan, Result, make_plan
+from sqm.plan import EVERYTHING, Plan, Result, Scope, Step, make_plan
 from sqm.quantiles import with_quantiles
 from sqm.records import RecordType
+
+
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """What is to be computed, and for which moment."""
+
+    kpis: tuple[Kpi, ...]
+    record_types: Mapping[str, RecordType]
+    zone: str
+    as_of: datetime  # aware
+    clocks: Mapping[str, Clock] = field(default_factory=dict)
+    calendars: Mapping[str, Sequence[CalendarVersion]] = field(default_factory=dict)
+
+    @property
+    def moment(self) -> datetime:
+        """`as_of` as the warehouse has it: UTC, naive."""
+        return self.as_of.astimezone(UTC).replace(tzinfo=None)
+
+    @property
+    def today(self) -> date:
+        return local_date(self.as_of, self.zone)
+
+    @property
+    def last_day(self) -> date:
+        """The last local day that has begun before `as_of`."""
+        return local_date(self.as_of - timedelta(microseconds=1), self.zone)
+
+    def plan(self, scope: Scope = EVERYTHING) -> Plan:
+        return make_plan(self.kpis, self.record_types, self.zone, self.today, self.clocks, scope)
 
 
 def compute_values(
@@ -40,27 +70,49 @@ def compute_values(
 
     Columns as in snapshot.COLUMNS.
     """
-    kpis = tuple(kpis)
-    today = local_date(as_of, zone)
-    plan = make_plan(kpis, record_types, zone, today, clocks)
-    parameters = {
-        "as_of": as_of.astimezone(UTC).replace(tzinfo=None),
-        "today": today,
-        "last_day": local_date(as_of - timedelta(microseconds=1), zone),
-    }
+    asked = Computation(tuple(kpis), record_types, zone, as_of, clocks, calendars)
+    plan = asked.plan()
+    make_day_rows(connection, asked, plan)
+    judged = judge_periods(connection, asked, plan)
+    drop_tables(connection, plan.day_rows)
+    return chart_values(judged, asked.kpis, asked.today)
+
+
+def make_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation, plan: Plan) -> None:
+    """Read the records: the tables `scan_<scan>` of the plan."""
+    used = used_clocks(asked.kpis, asked.clocks)
+    make_clock_tables(connection, used, asked.calendars, asked.record_types, asked.as_of)
+    _run(connection, plan.day_rows, asked)
+    for table in (CALENDAR_DAYS, *map(clock_table, used)):
+        connection.execute(f"drop table if exists {table}")
+
+
+def judge_periods(
+    connection: duckdb.DuckDBPyConnection, asked: Computation, plan: Plan
+) -> pl.DataFrame:
+    """The judged values of the periods in the plan, from the tables `scan_<scan>`."""
     connection.execute("set preserve_insertion_order = true")  # the plan's tables are in order
-    used = used_clocks(kpis, clocks)
-    make_clock_tables(connection, used, calendars, record_types, as_of)
-    for step in plan.steps:
+    _run(connection, plan.periods, asked)
+    sums = ((kpi, _sums(connection, plan, kpi)) for kpi in asked.kpis)
+    judged = judge_values(sums, asked.today)
+    drop_tables(connection, plan.periods)
+    return judged
+
+
+def drop_tables(connection: duckdb.DuckDBPyConnection, steps: Iterable[Step]) -> None:
+    """Drop what these steps have made."""
+    for table in filter(None, (step.table for step in steps)):
+        connection.execute(f"drop table if exists {table}")
+
+
+def _run(
+    connection: duckdb.DuckDBPyConnection, steps: Iterable[Step], asked: Computation
+) -> None:
+    parameters = {"as_of": asked.moment, "today": asked.today, "last_day": asked.last_day}
+    for step in steps:
         # DuckDB refuses parameters that a statement does not name
         named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
         connection.execute(step.sql, named)
-    judged = judge_values(((kpi, _sums(connection, plan, kpi)) for kpi in kpis), today)
-    for table in filter(None, (step.table for step in plan.steps)):
-        connection.execute(f"drop table if exists {table}")
-    for table in (CALENDAR_DAYS, *map(clock_table, used)):
-        connection.execute(f"drop table if exists {table}")
-    return chart_values(judged, kpis, today)
 
 
 def _sums(connection: duckdb.DuckDBPyConnection, plan: Plan, kpi: Kpi) -> Sums:

@@ -11,7 +11,6 @@ from datetime import datetime
 import duckdb
 import polars as pl
 
-from sqm.changes import consume_changes
 from sqm.snapshot import COLUMNS
 from sqm.transactions import transaction
 
@@ -35,7 +34,6 @@ def keep_values(
     with transaction(connection):
         restated = _note_restatements(connection, run_id, at)
         connection.execute("create or replace table sqm.kpi_values as from new_values")
-        consume_changes(connection)
     connection.execute("drop table new_values")
     return restated
 

@@ -24,7 +24,8 @@ class Lookup:
     records: RecordType
     relation: Related  # its `within_days` is not used
     within_days: int = 0  # the furthest that any KPI looks
-    wanted: dict[str, None] = field(default_factory=dict)  # which records count, one way or another
+    # which records count, one way or another: the scan that asks, and its conditions
+    wanted: dict[tuple[str, str], None] = field(default_factory=dict)
     clocks: dict[str, Clock] = field(default_factory=dict)
 
 
@@ -43,18 +44,25 @@ class Lookups:
         return lookup
 
 
-def lookup_sql(lookup: Lookup) -> str:
-    """The query for the nearest related record: `_record` and the moment of its `event`."""
+def lookup_sql(lookup: Lookup, limits: Mapping[str, str]) -> str:
+    """The query for the nearest related record: `_record` and the moment of its `event`.
+
+    `limits` has a condition on record `t` for scans that read only some of their days.
+    """
     relation = lookup.relation
     table = records_sql(lookup.records, lookup.clocks)
     same, event, mine = quote(relation.same), quote(relation.event), quote(_mine(relation))
     counts = f" and ({render(relation.where)})" if relation.where else ""
-    wanted = " or\n      ".join(f"({text})" for text in lookup.wanted)
+    asked = [
+        f"({text}) and {limits[scan]}" if scan in limits else f"({text})"
+        for scan, text in lookup.wanted
+    ]
+    wanted = " or\n      ".join(dict.fromkeys(asked))
     return (
         f"select t.{RECORD}, o.event\n"
         "from (\n"
         f"  select {RECORD}, {same} as same, {mine} as mine\n"
-        f"  from {table}\n"
+        f"  from {table} as t\n"
         f"  where {same} is not null and {mine} is not null\n    and ({wanted or 'true'})\n"
         ") as t\n"
         "asof join (\n"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from hashlib import sha256
 
 from sqm.clocks import Clock, used_clocks
 from sqm.expressions import quote, render
@@ -28,6 +29,7 @@ from sqm.kpi import (
     StockShare,
     Sum,
 )
+from sqm.local_time import local_time_sql
 from sqm.lookups import Lookup, Lookups
 from sqm.records import RecordType
 from sqm.terms import DURATIONS, Count, Related
@@ -54,10 +56,39 @@ class Scan:
     groupings: dict[tuple[str, ...], None] = field(default_factory=lambda: {(): None})
     windows: dict[Window, None] = field(default_factory=dict)
     clocks: dict[str, Clock] = field(default_factory=dict)
+    matures_after_days: set[int] = field(default_factory=set)
 
     @property
     def name(self) -> str:
         return f"{self.records.name}_by_{self.at}"
+
+    @property
+    def is_by_date(self) -> bool:
+        column = self.records.column(self.at)
+        return column is not None and column.type == "date"
+
+    def day_of(self, record: str) -> str:
+        """The local day of a record, given its alias."""
+        at = f"{record}.{quote(self.at)}"
+        local = at if self.is_by_date else local_time_sql(at, self.zone, self.until)
+        return f"cast({local} as date)"
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that changes when the day rows of the same records would."""
+        parts = (
+            self.records.columns,
+            self.at,
+            self.zone,
+            list(self.marks.items()),
+            list(self.conditions.items()),
+            list(self.amounts.items()),
+            list(self.measures.items()),
+            list(self.lists.items()),
+            list(self.groupings),
+            sorted(self.clocks.items()),
+        )
+        return sha256(repr(parts).encode()).hexdigest()
 
     def count(self, *conditions: str) -> str:
         """The column with the number of records that meet all the conditions."""
@@ -98,7 +129,7 @@ class Scan:
         asked = {mark for text in (*distinct, amount) for mark in _marks_in(text)}
         plain = [f"({text})" for text in distinct if not _marks_in(text)]
         for mark in asked & self.lookups.keys():
-            self.lookups[mark].wanted[" and ".join(plain) or "true"] = None
+            self.lookups[mark].wanted[self.name, " and ".join(plain) or "true"] = None
         return [self.conditions.setdefault(text, f"c{len(self.conditions)}") for text in distinct]
 
 
@@ -149,6 +180,7 @@ def recipe_of(kpi: Kpi, scans: Scans) -> Recipe:
     marks = scan.relate(kpi.related, scans.lookups)
     population = [render(kpi.where, marks)] if kpi.where else []
     if kpi.matures_after_days:
+        scan.matures_after_days.add(kpi.matures_after_days)
         population.append(f"{quote(kpi.at)} <= $as_of - to_days({kpi.matures_after_days})")
     match kpi:
         case Share():

@@ -100,6 +100,21 @@ create table sqm.hashes (
 """
 
 
+_DAY_ROWS = """
+create schema days;
+create table sqm.day_rows (
+    scan varchar primary key,
+    fingerprint varchar,
+    as_of timestamp
+);
+create table sqm.touched_days (day date);
+create table sqm.kept (
+    as_of timestamp,
+    definitions varchar
+);
+"""
+
+
 def _make_schema(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_FIRST)
 
@@ -130,10 +145,15 @@ def _add_changes(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
+def _add_day_rows(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(_DAY_ROWS)
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _make_schema,  # version 1
     _add_cursors,  # 2: pulls note whether they are full and how far they reach
     _add_changes,  # 3: records are upserted, and what changed is counted
+    _add_day_rows,  # 4: values are updated from kept day rows
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -22,7 +22,7 @@ from sqm.accept import (
     mark_broken,
     source_facts,
 )
-from sqm.compute import compute_values, local_date
+from sqm.compute import Computation, local_date
 from sqm.definitions import counted
 from sqm.errors import WarehouseError
 from sqm.files import replace_file
@@ -52,6 +52,7 @@ from sqm.snapshot import (
 from sqm.terms import WORST_FIRST, Status
 from sqm.transactions import transaction
 from sqm.upsert import Accepted
+from sqm.update import settle, update_values
 from sqm.warehouse import open_warehouse
 from sqm.windows import add_months, parse_month
 
@@ -147,15 +148,19 @@ def validate(project: Project, run: Run) -> Validated:
 def compute(project: Project, run: Run) -> pl.DataFrame:
     """All KPI values from the accepted records; columns as in snapshot.COLUMNS."""
     with open_warehouse(project) as connection:
-        return compute_values(
-            connection,
-            project.kpis,
-            project.record_types,
-            project.settings.timezone,
-            run.as_of,
-            project.settings.clocks,
-            project.settings.calendar_versions,
-        )
+        return update_values(connection, _computation(project, run))
+
+
+def _computation(project: Project, run: Run) -> Computation:
+    settings = project.settings
+    return Computation(
+        project.kpis,
+        project.record_types,
+        settings.timezone,
+        run.as_of,
+        settings.clocks,
+        settings.calendar_versions,
+    )
 
 
 def publish(
@@ -169,6 +174,7 @@ def publish(
     settings = project.settings
     with open_warehouse(project) as connection:
         keep_values(connection, values, run.run_id, utc_naive(now))
+        settle(connection, _computation(project, run))
         restated = restated_since_published(connection, project.state)
         sources = source_facts(connection, project, utc_naive(run.as_of))
     revision = next_revision(project.state)

@@ -20,16 +20,32 @@ from sqm.clock_queries import records_sql
 from sqm.clocks import Clock
 from sqm.expressions import LOCAL_TIME, literal, quote
 from sqm.kpi import BaseKpi, Kpi, PointInTime, Rate, Stock
+from sqm.local_time import local_time_sql
 from sqm.lookups import join_sql, lookup_sql, mark_sql
 from sqm.measures import Recipe, Scan, Scans, recipe_of
 from sqm.records import RecordType
 from sqm.snapshot import SEPARATOR
-from sqm.windows import Unit, Window, utc_offsets
+from sqm.windows import Unit, Window
 
 NOT_RECORDED = "(not recorded)"
-OFFSET_YEARS = 5
 PERIOD = "period_start, period_end, level, segment"  # level: the dimensions, joined by comma
 ORDER = "level, segment, period_start, period_end"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a plan computes anew; everything, unless said otherwise.
+
+    scans: of these scans only the days in the table `touched_<scan>` (column `day`).
+    by_period: only values of periods in the table `touched_periods` (`window`, `period_end`), and
+    of stocks, which carry on, from the first day in `touched_days` (`day`).
+    """
+
+    scans: frozenset[str] = frozenset()
+    by_period: bool = False
+
+
+EVERYTHING = Scope()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +76,16 @@ class Plan:
     reason.
     """
 
-    steps: tuple[Step, ...]
+    scans: Mapping[str, Scan]
+    day_rows: tuple[Step, ...]  # make the tables `scan_<scan>`
+    periods: tuple[Step, ...]  # make the periods of each window from them
     results: Mapping[str, Result]
     unadjusted: Mapping[str, Result]
     removed: Mapping[str, Mapping[str, Result]]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return self.day_rows + self.periods
 
 
 def make_plan(
@@ -72,6 +94,7 @@ def make_plan(
     zone: str,
     until: date,
     clocks: Mapping[str, Clock] = MappingProxyType({}),
+    scope: Scope = EVERYTHING,
 ) -> Plan:
     """The plan for these KPIs, for a computation on the day `until` or before.
 
@@ -93,16 +116,19 @@ def make_plan(
             reason: recipe_of(count, scans) for reason, count in kpi.removed_by().items()
         }
     # the recipes are complete, so each scan knows all its measures now
+    made = scans.made.values()
     return Plan(
-        (
+        scans={scan.name: scan for scan in made},
+        day_rows=(
             _local_time_step(zone, until),
-            *_lookup_steps(scans),
-            *(step for scan in scans.made.values() for step in _scan_steps(scan)),
+            *_lookup_steps(scans, scope),
+            *(_day_rows_step(scan, scope) for scan in made),
         ),
-        {name: _result(recipe) for name, recipe in results.items()},
-        {name: _result(recipe) for name, recipe in unadjusted.items()},
-        {
-            name: {reason: _result(recipe) for reason, recipe in recipes.items()}
+        periods=tuple(step for scan in made for step in _period_steps(scan, scope)),
+        results={name: _result(recipe, scope) for name, recipe in results.items()},
+        unadjusted={name: _result(recipe, scope) for name, recipe in unadjusted.items()},
+        removed={
+            name: {reason: _result(recipe, scope) for reason, recipe in recipes.items()}
             for name, recipes in removed.items()
         },
     )
@@ -127,37 +153,49 @@ def _local_time_step(zone: str, until: date) -> Step:
     return Step("a timestamp in local time, for expressions", sql)
 
 
-def _lookup_steps(scans: Scans) -> Iterator[Step]:
+def _lookup_steps(scans: Scans, scope: Scope) -> Iterator[Step]:
+    limits = {
+        scan.name: _in_touched_days(scan)
+        for scan in scans.made.values()
+        if scan.name in scope.scans
+    }
     for lookup in scans.lookups.made.values():
         relation = lookup.relation
         side = "after" if relation.after else "before"
         purpose = f"nearest of {lookup.records.name} {side} each, by {relation.same}"
-        yield _create(purpose, lookup.name, lookup_sql(lookup))
+        yield _create(purpose, lookup.name, lookup_sql(lookup, limits))
 
 
-def _scan_steps(scan: Scan) -> list[Step]:
-    day_rows = f"scan_{scan.name}"
-    steps = [
-        _create(f"one pass over {scan.records.name} by {scan.at}", day_rows, _scan_sql(scan)),
-        _create("empty days as zero", f"dense_{scan.name}", _dense_sql(scan)),
-    ]
+def _day_rows_step(scan: Scan, scope: Scope) -> Step:
+    purpose = f"one pass over {scan.records.name} by {scan.at}"
+    return _create(purpose, f"scan_{scan.name}", _scan_sql(scan, scope))
+
+
+def _period_steps(scan: Scan, scope: Scope) -> Iterator[Step]:
+    yield _create("empty days as zero", f"dense_{scan.name}", _dense_sql(scan))
     for window in scan.windows:
-        sql = _rolling_sql(scan, window) if window.is_rolling else _calendar_sql(scan, window)
-        steps.append(_create(f"days into {window.name}", f"{window.name}_{scan.name}", sql))
-    return steps
+        sql = _rolling_sql if window.is_rolling else _calendar_sql
+        name = f"{window.name}_{scan.name}"
+        yield _create(f"days into {window.name}", name, sql(scan, window, scope))
+
+
+def _in_touched_days(scan: Scan) -> str:
+    return f"{scan.day_of('t')} in (select day from touched_{scan.name})"
+
+
+def _in_touched_periods(window: Window, period_end: str) -> str:
+    chosen = f"select period_end from touched_periods where \"window\" = {literal(window.name)}"
+    return f"{period_end} in ({chosen})"
 
 
 def _create(purpose: str, table: str, sql: str) -> Step:
     return Step(purpose, f"create or replace temp table {table} as\n{sql}", table)
 
 
-def _scan_sql(scan: Scan) -> str:
+def _scan_sql(scan: Scan, scope: Scope) -> str:
     dimensions = list(dict.fromkeys(d for grouping in scan.groupings for d in grouping))
-    column = scan.records.column(scan.at)
-    is_date = column is not None and column.type == "date"
     at = f"t.{quote(scan.at)}"
-    day = at if is_date else f"cast({local_time_sql(at, scan.zone, scan.until)} as date)"
-    inner = [f"{day} as day"]
+    inner = [f"{scan.day_of('t')} as day"]
     inner += [
         f"coalesce(cast(t.{quote(d)} as varchar), {literal(NOT_RECORDED)}) as {quote(d)}"
         for d in dimensions
@@ -168,32 +206,17 @@ def _scan_sql(scan: Scan) -> str:
     outer.append(f"{_segment(scan.groupings, dimensions)} as segment")
     outer += [f"{sql} as {name}" for sql, name in (scan.measures | scan.lists).items()]
     sets = ", ".join(f"({', '.join(['day', *map(quote, g)])})" for g in scan.groupings)
-    bound = f"{at} <= $today" if is_date else f"{at} < $as_of"
+    bound = f"{at} <= $today" if scan.is_by_date else f"{at} < $as_of"
+    limit = f"  and {_in_touched_days(scan)}" if scan.name in scope.scans else ""
     return _lines(
         f"select\n  {_comma(outer)}",
         f"from (\n  select\n    {_comma(inner, 4)}",
         f"  from {rows_sql(scan)}",
-        f"  where {bound}\n)",
+        f"  where {bound}",
+        limit,
+        ")",
         f"group by grouping sets ({sets})",
     )
-
-
-def local_time_sql(at: str, zone: str, until: date) -> str:
-    """The local time of a UTC timestamp.
-
-    Comparing with the few changes of the offset is many times faster than the time zone library,
-    which is asked for older timestamps only.
-    """
-    if zone == "UTC":
-        return at
-    since = date(until.year - OFFSET_YEARS, 1, 1)
-    exact = f"timezone({literal(zone)}, timezone('UTC', {at}))"
-    cases = [
-        f"when {at} >= timestamp '{moment}' then {at} + to_seconds({offset.total_seconds():.0f})"
-        for moment, offset in reversed(utc_offsets(zone, since, until))
-    ]
-    listed = "\n      ".join([*cases, f"else {exact}"])
-    return f"case\n      {listed}\n    end"
 
 
 def rows_sql(scan: Scan) -> str:
@@ -258,23 +281,23 @@ def _dense_sql(scan: Scan) -> str:
     )
 
 
-def _calendar_sql(scan: Scan, window: Window) -> str:
+def _calendar_sql(scan: Scan, window: Window, scope: Scope) -> str:
     start = "day" if window.unit is Unit.DAY else f"cast(date_trunc('{window.unit}', day) as date)"
+    end = f"cast({start} + interval 1 {window.unit} as date)"
     columns = [f"sum({name}) as {name}" for name in scan.measures.values()]
     columns += [f"arg_max(running_{name}, day) as running_{name}" for name in sorted(scan.running)]
-    period = [
-        f"{start} as period_start",
-        f"cast({start} + interval 1 {window.unit} as date) as period_end",
-    ]
+    is_limited = scope.by_period and not scan.running
     return _lines(
-        f"select\n  {_comma([*period, 'level', 'segment', *columns])}",
+        f"select\n  {_comma([f'{start} as period_start', f'{end} as period_end'])},",
+        f"  {_comma(['level', 'segment', *columns])}",
         f"from dense_{scan.name}",
+        f"where {_in_touched_periods(window, end)}" if is_limited else "",
         "group by all",
         f"order by {ORDER}",
     )
 
 
-def _rolling_sql(scan: Scan, window: Window) -> str:
+def _rolling_sql(scan: Scan, window: Window, scope: Scope) -> str:
     end = "cast(day + 1 as date)"
     if window.length:
         start = f"cast({end} - interval {window.length} {window.unit} as date)"
@@ -283,22 +306,24 @@ def _rolling_sql(scan: Scan, window: Window) -> str:
     columns = [f"sum({name}) over w as {name}" for name in scan.measures.values()]
     columns += [f"running_{name}" for name in sorted(scan.running)]
     period = [f"{start} as period_start", f"{end} as period_end"]
+    is_limited = scope.by_period and not scan.running
     return _lines(
         f"select\n  {_comma([*period, 'level', 'segment', *columns])}",
         f"from dense_{scan.name}",
         "window w as (partition by level, segment order by day"
         f" rows between (day - {start}) preceding and current row)",
         "qualify period_end <= $today",
+        f"  and {_in_touched_periods(window, 'period_end')}" if is_limited else "",
         f"order by {ORDER}",
     )
 
 
-def _result(recipe: Recipe) -> Result:
+def _result(recipe: Recipe, scope: Scope) -> Result:
     """The rows of a KPI in all its windows, in a fixed order.
 
     The period tables are in order, and so is what is selected from one; a join has to be sorted.
     """
-    parts = [_rows_sql(recipe, window) for window in recipe.kpi.parsed_windows()]
+    parts = [_rows_sql(recipe, window, scope) for window in recipe.kpi.parsed_windows()]
     sql = "\nunion all by name\n".join(parts)
     if recipe.other is not None:
         sql = f'from (\n{sql}\n)\norder by "window", "by", segment, period_start, period_end'
@@ -308,7 +333,7 @@ def _result(recipe: Recipe) -> Result:
     return Result(rows, Step(f"amounts of {recipe.kpi.name}, by day", _amounts_sql(recipe)))
 
 
-def _rows_sql(recipe: Recipe, window: Window) -> str:
+def _rows_sql(recipe: Recipe, window: Window, scope: Scope) -> str:
     kpi = recipe.kpi
     table = f"{window.name}_{recipe.scan.name}"
     columns = [
@@ -332,9 +357,17 @@ def _rows_sql(recipe: Recipe, window: Window) -> str:
     return _lines(
         f"select * from (\n  select\n    {_comma(columns, 4)}",
         f"  from {source}",
-        f"  where level in ({_levels(kpi)})\n)",
+        f"  where level in ({_levels(kpi)})",
+        f"    and {_limit(kpi, window)}" if scope.by_period else "",
+        ")",
         present,
     )
+
+
+def _limit(kpi: BaseKpi, window: Window) -> str:
+    if isinstance(kpi, Stock):
+        return "period_end > (select min(day) from touched_days)"
+    return _in_touched_periods(window, "period_end")
 
 
 def _amounts_sql(recipe: Recipe) -> str:

@@ -1,0 +1,214 @@
+"""Updating gives exactly the values of computing everything, whatever changes in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+from tables import kpi
+
+from sqm.changes import before_table, table_columns, touched_table
+from sqm.compute import Computation, compute_values
+from sqm.kpi import BaseKpi
+from sqm.ledger import keep_values
+from sqm.migrations import migrate
+from sqm.records import BUILT_IN
+from sqm.update import settle, update_values
+
+BEGIN = datetime(2026, 3, 1)  # noqa: DTZ001  # UTC, naive; the clocks change on 29 March
+WINDOWS = ["day", "week", "month", "rolling_7d", "rolling_1m", "month_to_date"]
+AGAIN = {
+    "same": "asset_id", "event": "created_at", "after": "completed_at", "within_days": 5,
+    "where": "status <> 'cancelled'",
+}  # fmt: skip
+BEFORE = {"same": "asset_id", "event": "completed_at", "before": "created_at", "within_days": 4}
+KPIS = (
+    kpi("share", "share", records="jobs", at="due_at", numerator="completed_at <= due_at",
+        where="status <> 'cancelled'", windows=WINDOWS, dimensions=["region", ["region", "team"]]),
+    kpi("share", "no_repeat", records="jobs", at="completed_at", numerator="not again",
+        related={"again": AGAIN}, matures_after_days=5, windows=WINDOWS, dimensions=["region"]),
+    kpi("count", "repeats", records="jobs", at="created_at", where="before", unit="records",
+        related={"before": BEFORE}, windows=WINDOWS, dimensions=["team"]),
+    kpi("mean", "mean", records="jobs", at="due_at", of="cost", unit="money", windows=WINDOWS),
+    kpi("quantile", "median", records="jobs", at="due_at", of="cost", quantile=0.5, unit="money",
+        windows=WINDOWS, dimensions=["region"]),
+    kpi("point_in_time", "backlog", records="jobs", until="completed_at", unit="records",
+        windows=["day", "week", "month"], dimensions=["region"], **{"from": "created_at"}),
+    kpi("rate", "rate", unit="per_1000", per=1000, windows=WINDOWS, dimensions=["region"],
+        numerator={"records": "jobs", "at": "completed_at", "where": "cost > 5"},
+        denominator={"records": "jobs", "at": "due_at"}),
+)  # fmt: skip
+
+moments = st.integers(0, 45 * 24).map(lambda hours: BEGIN + timedelta(hours=hours))
+job = st.fixed_dictionaries(
+    {
+        "region": st.sampled_from(["North", "South", None]),
+        "team": st.sampled_from(["A", "B"]),
+        "asset_id": st.sampled_from(["1", "2", "3", None]),
+        "status": st.sampled_from(["completed", "cancelled"]),
+        "due_at": moments,
+        "created_at": moments,
+        "completed_at": st.one_of(st.none(), moments),
+        "cost": st.one_of(st.none(), st.integers(0, 9).map(float)),
+    }
+)
+change = st.one_of(job, st.none())  # None: the record is gone
+step = st.tuples(
+    st.dictionaries(st.integers(0, 12).map(str), change, max_size=4),
+    st.timedeltas(timedelta(0), timedelta(days=9)),
+)
+
+
+class Warehouse:
+    """A warehouse in memory, with jobs that are changed as the accepting step changes them."""
+
+    def __init__(self, zone: str, kpis: Iterable[BaseKpi] = KPIS) -> None:
+        self.connection = duckdb.connect()
+        self.zone, self.kpis = zone, tuple(kpis)
+        migrate(self.connection)
+        for record_type in BUILT_IN.values():
+            listed = ", ".join(f'"{n}" {t}' for n, t in table_columns(record_type).items())
+            name = record_type.name
+            self.connection.execute(f'create table "{name}" ({listed})')
+            self.connection.execute(f"create table {before_table(name)} ({listed})")
+            self.connection.execute(f"create table {touched_table(name)} (record_key varchar)")
+
+    def apply(self, changes: Mapping[str, Mapping[str, Any] | None]) -> None:
+        """Insert, replace and delete jobs, with the change log that the accepting step keeps."""
+        before, touched = before_table("jobs"), touched_table("jobs")
+        for key, row in changes.items():
+            known = f"exists (from {before} where job_id = $key)"
+            new = f"exists (from {touched} where record_key = $key)"
+            named = {"key": key}
+            self.connection.execute(
+                f"insert into {before} from jobs where job_id = $key and not {known} and not {new}",
+                named,
+            )
+            self.connection.execute("delete from jobs where job_id = $key", named)
+            if row is None:
+                continue
+            self.connection.execute(
+                f"insert into {touched} select $key where not {new}", named
+            )
+            names = ", ".join(f'"{name}"' for name in ("job_id", *row))
+            marks = ", ".join("?" for _ in ("job_id", *row))
+            self.connection.execute(
+                f"insert into jobs ({names}) values ({marks})", [key, *row.values()]
+            )
+
+    def asked(self, as_of: datetime) -> Computation:
+        return Computation(self.kpis, BUILT_IN, self.zone, as_of.replace(tzinfo=UTC))
+
+    def update(self, as_of: datetime) -> pl.DataFrame:
+        asked = self.asked(as_of)
+        values = update_values(self.connection, asked)
+        keep_values(self.connection, values, "run", as_of)
+        settle(self.connection, asked)
+        return values
+
+    def everything(self, as_of: datetime) -> pl.DataFrame:
+        return compute_values(
+            self.connection, self.kpis, BUILT_IN, self.zone, as_of.replace(tzinfo=UTC)
+        )
+
+
+def assert_same(updated: pl.DataFrame, computed: pl.DataFrame) -> None:
+    order = ["kpi", "window", "by", "segment", "period_start", "period_end"]
+    assert_frame_equal(updated.sort(order), computed.sort(order), rel_tol=1e-9)
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # each try takes a second: no shrinking
+)
+@given(
+    st.lists(step, min_size=2, max_size=4),
+    st.sampled_from(["UTC", "Europe/Berlin", "America/New_York"]),
+)
+def test_updating_equals_computing_everything(steps: list[Any], zone: str):
+    warehouse = Warehouse(zone)
+    as_of = BEGIN + timedelta(days=25, hours=11)
+
+    for changes, pause in steps:
+        warehouse.apply(changes)
+        as_of += pause
+
+        assert_same(warehouse.update(as_of), warehouse.everything(as_of))
+
+
+def month(name: str, **keys: Any) -> BaseKpi:
+    return kpi("count", name, records="jobs", at="created_at", unit="records",
+               windows=["month"], **keys)  # fmt: skip
+
+
+def counts(values: pl.DataFrame, name: str = "made") -> dict[str, float]:
+    rows = values.filter((values["kpi"] == name) & (values["by"] == "")).iter_rows(named=True)
+    return {row["period_start"].isoformat()[:7]: row["value"] for row in rows}
+
+
+def at(text: str) -> dict[str, Any]:
+    return {"created_at": datetime.fromisoformat(text), "region": "North"}
+
+
+@pytest.fixture
+def two_months() -> Warehouse:
+    warehouse = Warehouse("UTC", [month("made", dimensions=["region"])])
+    warehouse.apply({"1": at("2026-01-10 08:00"), "2": at("2026-02-10 08:00")})
+    warehouse.update(datetime(2026, 2, 20))  # noqa: DTZ001
+    return warehouse
+
+
+def test_a_corrected_date_moves_a_record_from_its_old_period_to_its_new_one(two_months: Warehouse):
+    two_months.apply({"1": at("2026-02-11 08:00")})
+
+    values = two_months.update(datetime(2026, 2, 21))  # noqa: DTZ001
+
+    assert counts(values) == {"2026-02": 2}  # there was nothing before February
+
+
+def test_a_late_record_before_all_others_opens_the_months_between(two_months: Warehouse):
+    two_months.apply({"3": at("2025-11-30 08:00")})
+
+    values = two_months.update(datetime(2026, 2, 21))  # noqa: DTZ001
+
+    assert counts(values) == {"2025-11": 1, "2025-12": 0, "2026-01": 1, "2026-02": 1}
+
+
+def test_days_stay_touched_until_the_values_are_kept(two_months: Warehouse):
+    as_of = datetime(2026, 2, 21)  # noqa: DTZ001
+    two_months.apply({"3": at("2026-01-11 08:00")})
+    update_values(two_months.connection, two_months.asked(as_of))  # killed before publication
+
+    assert counts(two_months.update(as_of)) == {"2026-01": 2, "2026-02": 1}
+
+
+def test_an_earlier_moment_is_computed_from_all_records(two_months: Warehouse):
+    values = two_months.update(datetime(2026, 2, 9))  # noqa: DTZ001
+
+    assert counts(values) == {"2026-01": 1, "2026-02": 0}
+
+
+def test_a_changed_definition_is_computed_from_all_records(two_months: Warehouse):
+    two_months.kpis = (month("made", where="region = 'South'"), month("other"))
+
+    values = two_months.update(datetime(2026, 2, 21))  # noqa: DTZ001
+
+    assert counts(values) == {"2026-01": 0, "2026-02": 0}
+    assert counts(values, "other") == {"2026-01": 1, "2026-02": 1}
+
+
+def test_an_update_reads_the_records_of_touched_days_only(two_months: Warehouse):
+    # a record that changes without the change log: what is read anew shows it, the rest does not
+    two_months.connection.execute("delete from jobs where job_id = '1'")
+    two_months.apply({"3": at("2026-02-12 08:00")})
+
+    assert counts(two_months.update(datetime(2026, 2, 21))) == {"2026-01": 1, "2026-02": 2}  # noqa: DTZ001
