@@ -33,6 +33,7 @@ from sqm.snapshot import (
     read_snapshot,
     write_snapshot,
 )
+from sqm.staging import staged_records
 from sqm.terms import WORST_FIRST, Status
 from sqm.warehouse import open_warehouse
 from sqm.windows import add_months, parse_month
@@ -135,7 +136,8 @@ def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
             table = gather_records(connection, project, record_type)
             suite = project.suites.get(record_type.name)
             if suite is not None:
-                verdict = validate_records(connection, table, record_type, suite, reports)
+                staged = staged_records(connection, project, record_type, table, _naive(run.as_of))
+                verdict = validate_records(connection, staged, record_type, suite, reports)
                 verdicts[record_type.name] = verdict
                 facts += verdict.facts
         connection.execute("delete from sqm.rule_results where run_id = ?", [run.run_id])
