@@ -9,7 +9,7 @@ import duckdb
 
 from sqm.expressions import literal, quote
 from sqm.project import Project
-from sqm.pull import content_sql
+from sqm.quarantine import count_aside, forget_past, set_broken_aside
 from sqm.records import RecordType
 from sqm.snapshot import SourceFacts
 
@@ -71,16 +71,8 @@ def accept_records(
     connection.execute("begin")
     try:
         for name in sources:
-            content = content_sql(project.settings.sources[name], "r")
-            connection.execute(
-                "insert into sqm.quarantine\n"
-                f"select $run_id, i._source, {literal(record_type.name)}, b.rule,"
-                f" cast(i.{quote(record_type.key)} as varchar), i._source_row, r._file, {content}\n"
-                f"from {broken} as b join {incoming} as i using (_row)\n"
-                f"join staging.{quote(f'raw_{name}')} as r on r._row = i._source_row\n"
-                f"where i._source = {literal(name)}",
-                {"run_id": run_id},
-            )
+            set_broken_aside(connection, project, name, record_type, run_id)
+        forget_past(connection, sources)
         listed = ", ".join(literal(name) for name in sources)
         connection.execute(f"delete from {table} where _source in ({listed})")
         connection.execute(
@@ -112,9 +104,6 @@ def source_facts(
         if row is None:
             continue
         accepted, newest = _accepted(connection, name, record_type, as_of)
-        aside = connection.execute(
-            "select count(*) from sqm.quarantine where source = ?", [name]
-        ).fetchone()
         facts.append(
             SourceFacts(
                 name=name,
@@ -122,7 +111,7 @@ def source_facts(
                 pulled=row[0],
                 left_out=row[1],
                 accepted=accepted,
-                quarantined=aside[0] if aside else 0,
+                quarantined=count_aside(connection, name),
                 seconds=round(row[2], 3),
                 last_record_at=newest,
                 expected_every_hours=source.expected_every_hours,

@@ -273,5 +273,3 @@ def _causes(result: Mapping[str, Any]) -> list[str]:
     info = result["exception_info"]
     parts = [info] if "raised_exception" in info else list(info.values())
     return [part["exception_message"] for part in parts if part.get("raised_exception")]
-
-

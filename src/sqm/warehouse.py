@@ -44,6 +44,15 @@ create table if not exists sqm.quarantine (
     source_file varchar,
     content varchar
 );
+alter table sqm.quarantine add column if not exists offending varchar;
+alter table sqm.quarantine add column if not exists record varchar;
+alter table sqm.quarantine add column if not exists first_aside_at timestamp;
+create table if not exists sqm.aside_since (
+    source varchar,
+    identity varchar,
+    first_aside_at timestamp,
+    primary key (source, identity)
+);
 create table if not exists sqm.rule_results (
     run_id varchar,
     records varchar,
