@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -130,7 +130,7 @@ def _measure(
     sample: int,
     folder: Path,
 ) -> None:
-    staged = Staged("incoming_jobs", datetime(2026, 11, 1))
+    staged = Staged("incoming_jobs", datetime(2026, 11, 1, tzinfo=UTC).replace(tzinfo=None))
 
     def load() -> pd.DataFrame:
         return connection.execute(f"from incoming_jobs limit {sample}").df()

@@ -137,6 +137,7 @@ def test_every_status_has_a_number():
         Status.INSUFFICIENT: 4,
         Status.NO_DATA: 5,
         Status.NO_TARGET: 6,
+        Status.NOT_REPORTABLE: 7,
     }
 
 

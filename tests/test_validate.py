@@ -8,10 +8,10 @@ import duckdb
 import pytest
 
 from sqm.errors import DefinitionError, ValidationFailed
-from sqm.records import record_type
-from sqm.suites import SQL_RULE, Rule, Severity, Suite, vocabulary
 from sqm.gx import _gx
 from sqm.profile_rules import Staged
+from sqm.records import record_type
+from sqm.suites import SQL_RULE, Rule, Severity, Suite, vocabulary
 from sqm.validate import require_table_rules, validate_records
 
 THINGS = record_type(
@@ -35,7 +35,7 @@ ROWS = """
 (5, 'k5', 1,    1,    'x1', timestamp '2026-01-04 10:00', 9.5,  true),
 (6, 'k6', null, null, 'z',  null,                         null, true)
 """
-NOON = datetime(2026, 1, 5, 12)
+NOON = datetime(2026, 1, 5, 12)  # noqa: DTZ001  UTC, naive, as in the warehouse
 CREATE = f"""
 create table things as
 select _row, id, a::bigint as a, b::bigint as b, s, "at", f::double as f, ok
@@ -484,7 +484,8 @@ shown = warnings.showwarning
 with duckdb.connect("w.duckdb") as connection:
     connection.execute("create table things as select 1 as _row, 'a' as s")
     suite = Suite(records="things", expectations=rules)
-    sqm.validate.validate_records(connection, Staged("things", datetime(2026, 1, 5)), things, suite, Path("reports"))
+    staged = Staged("things", datetime(2026, 1, 5))
+    sqm.validate.validate_records(connection, staged, things, suite, Path("reports"))
 assert warnings.showwarning is shown
 """
 

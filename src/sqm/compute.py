@@ -20,6 +20,7 @@ from sqm.clock_queries import (
     earliest_sql,
 )
 from sqm.clocks import Clock, used_clocks
+from sqm.effects import with_effects
 from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi
 from sqm.plan import Plan, make_plan
@@ -55,6 +56,7 @@ def compute_values(
         named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
         connection.execute(step.sql, named)
     judged = judge_values(((kpi, _sums(connection, plan, kpi)) for kpi in kpis), today)
+    judged = with_effects(connection, judged, kpis, record_types, zone, as_of)
     for step in plan.steps:
         connection.execute(f"drop table if exists {step.table}")
     for table in (CALENDAR_DAYS, *map(clock_table, used)):

@@ -55,7 +55,9 @@ def evaluate(
             if _causes(result):
                 [results[place]] = validate([configurations[place]])
     for place, result in sorted(results.items()):
-        causes |= {place: cause for cause in _causes(result)[:1]}
+        found = _causes(result)
+        if found:
+            causes[place] = found[0]
     return Evaluated(results, causes)
 
 
@@ -217,7 +219,7 @@ def _gx() -> _Gx:
             """Columns of this very table; reflection mixes tables of the same name."""
             return _Inspector(self.engine.dialect, self.columns)
 
-    class CountsOnly(MetricsCalculator):  # type: ignore[misc]  # no type information is shipped
+    class CountsOnly(MetricsCalculator):
         """Leaves examples out of what is computed.
 
         Otherwise they are looked for with every rule, also one that no row breaks: a scan for each.

@@ -116,10 +116,12 @@ def set_unreadable_aside(
         connection,
         run_id,
         f"select $run_id as run_id, {literal(name)} as source,"
-        f" {literal(record_type.name)} as records, a.rule, cast(s.{key} as varchar) as record_key,\n"
+        f" {literal(record_type.name)} as records, a.rule,\n"
+        f"  cast(s.{key} as varchar) as record_key,\n"
         f"  a._row as source_row, r._file as source_file, {content_sql(source, 'r')} as content,\n"
         f"  case when a.rule = '{DUPLICATE_KEY}'\n"
-        f"    then cast(to_json({{{literal(record_type.key)}: cast(s.{key} as varchar)}}) as varchar)\n"
+        f"    then cast(to_json({{{literal(record_type.key)}: cast(s.{key} as varchar)}})"
+        " as varchar)\n"
         f"    else {offending} end as offending,\n"
         f"  {_record_json(record_type, 's', 'f.failing')} as record\n"
         f"from aside as a join {staged} as s using (_row)\n"

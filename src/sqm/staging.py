@@ -47,7 +47,8 @@ def _history(
     connection.execute(
         f"create or replace temp view {view} as\n"
         f"select _row, _source, {columns} from {table}\n"
-        f"union all by name select null as _row, _source, {columns} from {quote(record_type.name)}\n"
+        f"union all by name\nselect null as _row, _source, {columns}\n"
+        f"from {quote(record_type.name)}\n"
         f"where _source in ({listed}) and {key} not in (select {key} from {table})"
     )
     return view

@@ -7,7 +7,7 @@ broken rows, all counted in one statement, and those of our own (profile_rules.p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,11 @@ def _evaluate(
     counted = count_rows(connection, staged.table, by_kind["rows"])
     causes |= counted.causes
     for place, number in counted.broken.items():
-        shown = {"element_count": rows, "unexpected_count": number, "observed_value": number}
+        shown: dict[str, object] = {
+            "element_count": rows,
+            "unexpected_count": number,
+            "observed_value": number,
+        }
         results[place] = _result(suite.expectations[place], place, number == 0, shown)
     for place, rule in by_kind["own"].items():
         observed = observe(connection, staged, rule)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqm.definitions import nearest
 from sqm.errors import PublishError
-from sqm.snapshot import SEPARATOR, Snapshot
+from sqm.snapshot import EFFECT_COLUMNS, SEPARATOR, Snapshot
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,6 +52,7 @@ def select_values(snapshot: Snapshot, kpi: str, window: str, by: tuple[str, ...]
         "is_final",
         "reason",
         *adjusted,
+        *EFFECT_COLUMNS,
     )
 
 
@@ -67,7 +68,8 @@ def as_json(values: pl.DataFrame) -> str:
 
 def as_table(values: pl.DataFrame) -> str:
     """Aligned columns for reading; numbers to six significant digits."""
-    head = [name for name in values.columns if name not in ("kpi", "window")]
+    left_out = {"kpi", "window", *EFFECT_COLUMNS}
+    head = [name for name in values.columns if name not in left_out]
     rows = [[_cell(row[name]) for name in head] for row in values.iter_rows(named=True)]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     right = {*NUMBERS, "unadjusted", "excluded"}

@@ -72,6 +72,7 @@ def render_review(snapshot: Snapshot, month: date, language: str) -> str:
         sections=[build_section(edition, row, end) for row in rows],
         sources=pipeline.source_rows(edition),
         quality=pipeline.quality_sentence(edition),
+        effect=pipeline.effect_sentence(edition, rows),
         broken=broken,
         rules=_rules_finding(edition, len(broken)),
     )

@@ -41,6 +41,9 @@ class Reading:
     signal: str = ""  # the run rules that the period completes, joined with ','
     chart: str = ""
     limit_points: int = 0
+    aside: int = 0  # quarantined rows that could belong here
+    worst: float | None = None  # the value had all of them counted so; None: no bound
+    best: float | None = None
 
 
 COLUMNS = list(Reading.__dataclass_fields__)
