@@ -33,7 +33,7 @@ from sqm.snapshot import (
     read_snapshot,
     write_snapshot,
 )
-from sqm.staging import staged_records
+from sqm.staging import partial_sources, staged_records
 from sqm.terms import WORST_FIRST, Status
 from sqm.warehouse import open_warehouse
 from sqm.windows import add_months, parse_month
@@ -124,6 +124,7 @@ def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
 
     Raises ValidationFailed, with nothing accepted, when a critical rule about a table is broken.
     """
+    from sqm.readmit import readmit_rows
     from sqm.validate import require_table_rules, validate_records
 
     reports = project.state / "validation" / run.run_id
@@ -153,6 +154,10 @@ def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
             mark_broken(connection, record_type, broken)
         for record_type in record_types:
             accept_records(connection, project, record_type, run.run_id)
+        partial = partial_sources(connection, project)
+        if partial:
+            again = reports / "readmitted"
+            readmit_rows(connection, project, run.run_id, _naive(run.as_of), again, partial)
     return tuple(facts)
 
 

@@ -174,15 +174,15 @@ def read_snapshot(state: Path) -> Snapshot:
     manifest = read_manifest(state)
     path = published_dir(state) / manifest.values
     try:
-        return Snapshot(manifest, _complete(pl.read_parquet(path.read_bytes())))
+        return Snapshot(manifest, with_all_columns(pl.read_parquet(path.read_bytes())))
     except FileNotFoundError:
         # a slow reader: KEEP newer revisions have been published since the manifest was read
         manifest = read_manifest(state)
         path = published_dir(state) / manifest.values
-        return Snapshot(manifest, _complete(pl.read_parquet(path.read_bytes())))
+        return Snapshot(manifest, with_all_columns(pl.read_parquet(path.read_bytes())))
 
 
-def _complete(values: pl.DataFrame) -> pl.DataFrame:
+def with_all_columns(values: pl.DataFrame) -> pl.DataFrame:
     """The values with the columns that a snapshot of an earlier release lacks."""
     import polars as pl
 

@@ -29,6 +29,12 @@ def staged_records(
     )
 
 
+def partial_sources(connection: duckdb.DuckDBPyConnection, project: Project) -> list[str]:
+    """The sources whose last pull brought only what had changed."""
+    rows = connection.execute("select source from sqm.pulls where not is_full").fetchall()
+    return [name for name in project.settings.sources if (name,) in rows]
+
+
 def _history(
     connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType, table: str
 ) -> str:
@@ -36,9 +42,12 @@ def _history(
 
     What changed since the last pull says nothing about how many records there usually are.
     """
-    names = [n for n, s in project.settings.sources.items() if s.records == record_type.name]
-    rows = connection.execute("select source from sqm.pulls where not is_full").fetchall()
-    partial = [name for name in names if (name,) in rows]
+    sources = project.settings.sources
+    partial = [
+        name
+        for name in partial_sources(connection, project)
+        if sources[name].records == record_type.name
+    ]
     if not partial:
         return ""
     columns = ", ".join(quote(column) for column in record_type.column_names)

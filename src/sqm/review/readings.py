@@ -9,6 +9,7 @@ from datetime import date
 import polars as pl
 
 from sqm.kpi import BaseKpi
+from sqm.snapshot import with_all_columns
 from sqm.terms import Direction, Status
 from sqm.windows import Unit, add_months, parse_window
 
@@ -53,7 +54,7 @@ class Readings:
     """The readings of one snapshot; totals are at hand, segments are looked up."""
 
     def __init__(self, values: pl.DataFrame) -> None:
-        self._values = values
+        self._values = values = with_all_columns(values)
         totals = values.filter(pl.col("by") == "")
         self._totals = {
             (str(kpi), str(window)): frame
