@@ -7,6 +7,7 @@ function describes them. Nothing here reads a table.
 from __future__ import annotations
 
 import math
+from calendar import monthrange
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -83,7 +84,8 @@ class _Reading:
         months: Counter[tuple[int, int]] = Counter()
         for day, number in counts.items():
             months[day.year, day.month] += number
-        days = [d for d in _days(min(counts), max(counts)) if (d.year, d.month) in months]
+        first, last = min(counts), max(counts)
+        days = [d for month in sorted(months) for d in _days_of(*month) if first <= d <= last]
         weekdays = _rates(counts, days, lambda d: d.weekday())
         of_month = _rates(counts, days, lambda d: d.day) if by_day_of_month else {}
         weight = {d: weekdays[d.weekday()] * of_month.get(d.day, 1.0) for d in days}
@@ -209,5 +211,6 @@ def _lower_tail(found: int, cases: int, share: float) -> float:
     return math.exp(-cases * apart)
 
 
-def _days(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+def _days_of(year: int, month: int) -> list[date]:
+    _, length = monthrange(year, month)
+    return [date(year, month, day) for day in range(1, length + 1)]

@@ -25,6 +25,7 @@ from sqm.own_rules import (
 )
 from sqm.suites import Rule
 
+SHORTEST = 60  # seconds; what lasts less was recorded when it was done
 SHOWN = 3  # findings named in `observed`
 DATE_TYPES = {"DATE"}
 
@@ -154,7 +155,7 @@ def _shapes_sql(text: Text) -> str:
     """How a date is written (Y: four digits or more, 9: fewer, a: letters), and the day's place."""
     written = f"trim(cast({quote(text.column)} as varchar))"
     shape = f"regexp_replace({written}, '[.,][0-9]+$', '')"
-    for pattern, sign in (("[0-9]{4,}", "Y"), ("[0-9]+", "9"), ("[A-Za-z]+", "a")):
+    for pattern, sign in (("[A-Za-z]+", "a"), ("[0-9]{4,}", "Y"), ("[0-9]+", "9")):
         shape = f"regexp_replace({shape}, '{pattern}', '{sign}', 'g')"
     pair = r"'^([0-9]{1,2})[-/. ]([0-9]{1,2})[-/. ]'"
     return (
@@ -172,9 +173,9 @@ def _not_too_perfect(connection: duckdb.DuckDBPyConnection, staged: Staged, rule
     cases, run, until = _fetch(
         connection,
         "select sum(cases)::bigint, max(run), arg_max(until, run) from (\n"
-        "  select count(*) as cases, count_if(hit) as run, max(at) as until from (\n"
-        "    select at, hit, count_if(not hit) over (order by at, _row) as misses from (\n"
-        f"      select _row, {at} as at, ({condition}) as hit from {staged.table}\n"
+        "  select count(*) as cases, count_if(hit) as run, max(moment) as until from (\n"
+        "    select moment, hit, count_if(not hit) over (order by moment, _row) as misses from (\n"
+        f"      select _row, {at} as moment, ({condition}) as hit from {staged.table}\n"
         f"      where {at} is not null and ({condition}) is not null{where}))\n"
         "  group by misses)",
     )
@@ -195,8 +196,9 @@ def _varying(connection: duckdb.DuckDBPyConnection, staged: Staged, rule: Rule) 
         "      select *, lasts is distinct from lag(lasts) over (order by start, _row) as changes\n"
         f"      from (select _row, cast({start} as timestamp) as start,\n"
         f"          cast({end} as timestamp) - cast({start} as timestamp) as lasts\n"
-        # done when recorded: such records say nothing about a duration
-        f"        from {staged.table} where {end} <> {start})))\n"
+        f"        from {staged.table})\n"
+        # recorded when it was done: such records say nothing about a duration
+        f"      where abs(epoch(lasts)) >= {SHORTEST}))\n"
         "  group by stretch)",
     )
     if not cases or not plausibility.ties_are_too_many(run, cases, _number(rule, "ties")):
@@ -210,7 +212,8 @@ def _not_rounded(connection: duckdb.DuckDBPyConnection, staged: Staged, rule: Ru
     local = _local(column, staged.zone)
     cases, found = _fetch(
         connection,
-        f"select count({column}), count_if(epoch_us({local}) % {minutes * 60_000_000} = 0)"
+        f"select count({column}),"
+        f" coalesce(count_if(epoch_us({local}) % {minutes * 60_000_000} = 0), 0)"
         f" from {staged.table}",
     )
     passed = not plausibility.share_is_too_high(found, cases, at_most)
@@ -238,7 +241,7 @@ def _per_day(
     day = _local(name, staged.zone) if str(described[0][1]) not in DATE_TYPES else name
     rows = connection.execute(
         f"select cast({day} as date) as day, count(*) from {table}\n"
-        f"where {name} is not null and isfinite({name}) group by day order by day"
+        f"where {name} between '0001-01-02' and '9999-12-30' group by 1 order by 1"
     ).fetchall()
     return dict(rows)
 
