@@ -125,6 +125,7 @@ def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
     Raises ValidationFailed, with nothing accepted, when a critical rule about a table is broken.
     """
     from sqm.readmit import readmit_rows
+    from sqm.review import write_validation_pages
     from sqm.validate import require_table_rules, validate_records
 
     reports = project.state / "validation" / run.run_id
@@ -147,6 +148,7 @@ def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
                 "insert into sqm.rule_results values (?, ?, ?, ?, ?, ?, ?, ?)",
                 [run.run_id, *fact.model_dump().values()],
             )
+        write_validation_pages(reports, project.suites)  # also when nothing can be published
         require_table_rules(verdicts)
         for record_type in record_types:
             found = verdicts.get(record_type.name)

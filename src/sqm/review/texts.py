@@ -359,6 +359,7 @@ TEXTS: dict[str, Pair] = {
     "definition": ("What is measured", "度量内容"),
     "quality": ("Data quality", "数据质量"),
     "quality_lead": ("{accepted} of {checked} records checked in this run were accepted ({share}); {quarantined} are in quarantine and count nowhere.", "本次运行检查{checked}条记录，接受{accepted}条（{share}）；{quarantined}条被隔离，不计入任何指标。"),
+    "validation_link": ("Every rule of this run, with examples", "本次运行的全部规则与示例"),
     "quality_effect": ("Quarantined records could have moved {n} of {m} KPIs of this month; the part about each says how far.", "本月{m}项指标中有{n}项可能受被隔离记录影响；幅度见各项说明。"),
     "quality_effect_none": ("No KPI of this month could have been moved by them.", "本月指标均不受其影响。"),
     "quality_none": ("No records were checked in this run.", "本次运行未检查记录。"),
