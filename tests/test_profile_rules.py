@@ -154,10 +154,12 @@ def test_swapped_dates_are_named_with_their_column(judge, column):
     ("texts", "passed", "observed"),
     [
         (["29/2/2016 01:16", "5/3/2016 12:00"], True, "one format"),
-        (["2016-02-29", "29-02-2016", "28-02-2016"], False, "9-9-Y in 2; Y-9-9 in 1"),
-        (["22-04-15", "22-Apr-15"], False, "9-9-9 in 1; 9-a-9 in 1"),
-        (["13/05/2016", "05/13/2016"], False, "9/9/Y has the day first in 1 rows and second in 1"),
+        (["2016-02-29", "29-02-2016", "28-02-2016"], False, "1 of 3 not 9-9-Y: Y-9-9"),
+        (["22-04-15", "23-04-15", "22-Apr-15"], False, "1 of 3 not 9-9-9: 9-a-9"),
+        (["22.04.2015", "22.04.15", "23.04.15"], False, "1 of 3 not 9.9.9: 9.9.Y"),
+        (["13/05/2016", "05/13/2016"], False, "the day is first in 1 rows and second in 1"),
         (["2016-01-01 10:00:00.5", "2016-01-01 10:00:00"], True, "one format"),
+        (["2016-01-01T10:00:00.5Z", "2016-01-01T10:00:00Z"], True, "one format"),
         (["", " "], True, "one format"),
     ],
 )

@@ -5,6 +5,7 @@ Each asks the table for a few counts; `plausibility.py` judges them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -26,6 +27,9 @@ from sqm.own_rules import (
 from sqm.suites import Rule
 
 SHORTEST = 60  # seconds; what lasts less was recorded when it was done
+SAMPLE = 10_000  # texts whose shape is looked at one by one
+DAY_FIRST = "^(1[3-9]|[23][0-9])[-/. ][0-9]{1,2}[-/. ]"
+DAY_SECOND = "^[0-9]{1,2}[-/. ](1[3-9]|[23][0-9])[-/. ]"
 SHOWN = 3  # findings named in `observed`
 DATE_TYPES = {"DATE"}
 
@@ -135,36 +139,45 @@ def _one_format(connection: duckdb.DuckDBPyConnection, staged: Staged, rule: Rul
     column, mostly = rule.kwargs["column"], _number(rule, "mostly")
     rows, named = 0, []
     for text in staged.texts.get(column, ()):
-        shapes = connection.execute(_shapes_sql(text)).fetchall()
-        total = sum(number for _, number, _, _ in shapes)
-        if shapes and shapes[0][1] < mostly * total:
-            rows += total - shapes[0][1]
-            each = [f"{shape} in {number:,}" for shape, number, _, _ in shapes]
-            named.append(f"{text.source}.{text.column}: {_some(each)} rows")
-        for shape, _, first, second in shapes:
-            if first and second:
-                rows += min(first, second)
-                named.append(
-                    f"{text.source}.{text.column}: {shape} has the day first in {first:,} rows"
-                    f" and second in {second:,}"
-                )
+        written = f"trim({quote(text.column)})"
+        some = f"(select {written} as w from {text.table} where {written} <> '' limit {SAMPLE})"
+        shapes = connection.execute(_shapes_sql(some)).fetchall()
+        if not shapes:
+            continue
+        usual = literal(_pattern(shapes[0][0]))
+        total, others, first, second = _fetch(
+            connection,
+            f"select count(*), count_if(not regexp_full_match({written}, {usual})),\n"
+            f"  count_if(regexp_matches({written}, '{DAY_FIRST}')),\n"
+            f"  count_if(regexp_matches({written}, '{DAY_SECOND}'))\n"
+            f"from {text.table} where {written} <> ''",
+        )
+        source = f"{text.source}.{text.column}"
+        if others > (1 - mostly) * total:
+            unlike = f"where {written} <> '' and not regexp_full_match({written}, {usual})"
+            unusual = f"(select {written} as w from {text.table} {unlike} limit {SAMPLE})"
+            found = [shape for shape, _ in connection.execute(_shapes_sql(unusual)).fetchall()]
+            rows += others
+            named.append(f"{source}: {others:,} of {total:,} not {shapes[0][0]}: {_some(found)}")
+        if first and second:
+            rows += min(first, second)
+            named.append(f"{source}: the day is first in {first:,} rows and second in {second:,}")
     return Observed(not named, rows, _some(named) or "one format")
 
 
-def _shapes_sql(text: Text) -> str:
-    """How a date is written (Y: four digits or more, 9: fewer, a: letters), and the day's place."""
-    written = f"trim(cast({quote(text.column)} as varchar))"
-    shape = f"regexp_replace({written}, '[.,][0-9]+$', '')"
+def _shapes_sql(texts: str) -> str:
+    """How the texts `w` are written: Y for four digits or more, 9 for fewer, a for letters."""
+    shape = r"regexp_replace(w, '(:[0-9]{2})[.,][0-9]+', '\1')"  # fractions come and go
     for pattern, sign in (("[A-Za-z]+", "a"), ("[0-9]{4,}", "Y"), ("[0-9]+", "9")):
         shape = f"regexp_replace({shape}, '{pattern}', '{sign}', 'g')"
-    pair = r"'^([0-9]{1,2})[-/. ]([0-9]{1,2})[-/. ]'"
-    return (
-        f"select {shape} as shape, count(*) as rows,\n"
-        f"  count_if(try_cast(regexp_extract({written}, {pair}, 1) as integer) > 12),\n"
-        f"  count_if(try_cast(regexp_extract({written}, {pair}, 2) as integer) > 12)\n"
-        f"from {text.table} where {written} <> ''\n"
-        "group by shape order by rows desc, shape"
-    )
+    return f"select {shape} as shape, count(*) as n from {texts} group by shape order by n desc, 1"
+
+
+def _pattern(shape: str) -> str:
+    """The regular expression of all texts of a shape."""
+    signs = {"Y": "[0-9]{4,}", "9": "[0-9]{1,3}", "a": "[A-Za-z]+"}
+    pattern = "".join(signs.get(sign) or re.escape(sign) for sign in shape)
+    return pattern.replace(":[0-9]{1,3}", ":[0-9]{1,3}([.,][0-9]+)?")
 
 
 def _not_too_perfect(connection: duckdb.DuckDBPyConnection, staged: Staged, rule: Rule) -> Observed:
