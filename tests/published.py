@@ -50,6 +50,9 @@ SCHEMA = {
     "signal": pl.String,
     "chart": pl.String,
     "limit_points": pl.Int64,
+    "aside": pl.Int64,
+    "worst": pl.Float64,
+    "best": pl.Float64,
 }
 
 SETTINGS = Settings.model_validate(
@@ -198,6 +201,9 @@ def row(kpi: Kpi, value: float | None, **changes: Any) -> dict[str, Any]:
         "signal": "",
         "chart": "",
         "limit_points": 0,
+        "aside": 0,
+        "worst": value,
+        "best": value,
     } | changes
 
 

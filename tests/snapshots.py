@@ -40,6 +40,9 @@ SCHEMA = {
     "signal": pl.String,
     "chart": pl.String,
     "limit_points": pl.Int64,
+    "aside": pl.Int64,
+    "worst": pl.Float64,
+    "best": pl.Float64,
 }
 
 _KPI = TypeAdapter[Kpi](Annotated[Kpi, Field(discriminator="kind")])
@@ -111,6 +114,9 @@ def row(kpi: str, window: str, start: date, value: float | None, **more: Any) ->
         "signal": "",
         "chart": "",
         "limit_points": 0,
+        "aside": 0,
+        "worst": value,
+        "best": value,
         **more,
     }
 

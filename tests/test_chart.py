@@ -16,7 +16,7 @@ from tables import evaluate, kpi, only, tables
 from sqm.chart import chart_values
 from sqm.judge import Sums, judge_values
 from sqm.kpi import BaseKpi
-from sqm.snapshot import CHART_COLUMNS, COLUMNS
+from sqm.snapshot import CHART_COLUMNS, VALUE_COLUMNS
 from sqm.terms import Rule
 
 MONDAY = date(2025, 1, 6)
@@ -93,7 +93,7 @@ def limits(values: pl.DataFrame, week: int = 1) -> tuple[float, float, float]:
 def test_the_columns_follow_those_of_the_values():
     values = chart(kpi("share", **SHARE), OJ, 50)
 
-    assert values.columns == list(COLUMNS)
+    assert values.columns == [*VALUE_COLUMNS, *CHART_COLUMNS]
     assert values.select(*CHART_COLUMNS).dtypes == [
         pl.Float64, pl.Float64, pl.Float64, pl.String, pl.String, pl.Int64
     ]  # fmt: skip
@@ -362,7 +362,7 @@ def test_a_kpi_may_do_without_a_chart():
 def test_no_values_have_no_chart():
     values = chart_values(judge_values([], MONDAY), (), MONDAY)
 
-    assert values.columns == list(COLUMNS)
+    assert values.columns == [*VALUE_COLUMNS, *CHART_COLUMNS]
 
 
 def test_charts_are_part_of_the_computation():

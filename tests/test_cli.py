@@ -230,6 +230,9 @@ def test_values_as_csv(sqm, published):
         "status": "watch",
         "is_final": "false",
         "reason": '""',
+        "aside": "0",
+        "worst": "0.5",
+        "best": "0.5",
     }
 
 
@@ -254,6 +257,9 @@ def test_values_as_json(sqm, published):
             "status": "watch",
             "is_final": True,
             "reason": "",
+            "aside": 0,
+            "worst": 0.5,
+            "best": 0.5,
         }
     ]
 

@@ -137,6 +137,7 @@ def test_every_status_has_a_number():
         Status.INSUFFICIENT: 4,
         Status.NO_DATA: 5,
         Status.NO_TARGET: 6,
+        Status.NOT_REPORTABLE: 7,
     }
 
 
@@ -285,3 +286,23 @@ def test_no_series_is_exposed_twice():
     ]
 
     assert len(names) == len(set(names))
+
+
+def test_only_kpis_with_a_limit_say_whether_they_can_be_reported():
+    limited, free = on_time_rate(max_quarantined=0.02), open_tickets()
+    made = snapshot(
+        [limited, free],
+        [
+            row(limited, 0.8, status="not_reportable"),
+            row(limited, 0.8, by="region", segment="Coast"),
+            row(free, 90, low=None, high=None),
+        ],
+    )
+
+    found = samples(made)
+
+    assert found["sqm_on_time_rate_not_reportable"] == [
+        ({"window": "rolling_28d"}, 1.0),
+        ({"window": "rolling_28d", "region": "Coast"}, 0.0),
+    ]
+    assert "sqm_open_tickets_not_reportable" not in found

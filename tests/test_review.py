@@ -146,6 +146,13 @@ def test_a_critical_value_is_told_with_its_interval_sample_and_threshold():
             id="insufficient",
         ),
         pytest.param(
+            reading(0.9, status=Status.NOT_REPORTABLE, aside=31, worst=0.85, best=0.93),
+            "On-time completion cannot be reported: more records in quarantine could belong to "
+            "this period (31) than its limit allows.",
+            "按时完成率不可报告：31条被隔离的记录可能属于该期，超过其限度。",
+            id="not reportable",
+        ),
+        pytest.param(
             reading(None, status=Status.NO_DATA, denominator=None, reason="no_records"),
             "On-time completion has no value: no records in the period. It is missing, not zero.",
             "按时完成率无值：期内无记录。系缺失，并非为零。",
@@ -948,3 +955,25 @@ def test_ticks_are_round_numbers_within_the_axis():
         [0.91, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98]
     )
     assert nice_ticks(3.0, 3.0) == [3.0]
+
+
+def test_the_review_says_how_far_quarantined_records_could_have_moved_a_kpi():
+    rows = [
+        row("on_time_rate", "month", OCTOBER, 0.95, aside=12, worst=0.931, best=0.96),
+    ]
+    made = make_snapshot([make_kpi()], rows)
+
+    english = plain(render_review(made, OCTOBER, "en"))
+    chinese = plain(render_review(made, OCTOBER, "zh"))
+
+    assert "records in quarantine (12) could have moved it to between 93.1% and 96.0%" in english
+    assert "Quarantined records could have moved 1 of 1 KPIs of this month" in english
+    assert "12条被隔离的记录可使其介于93.1%与96.0%之间" in chinese
+
+
+def test_an_effect_without_bounds_is_said_to_be_unknown():
+    rows = [row("on_time_rate", "month", OCTOBER, 0.95, aside=1, worst=None, best=None)]
+
+    page = plain(render_review(make_snapshot([make_kpi()], rows), OCTOBER, "en"))
+
+    assert "records in quarantine (1) could have moved it, by how much is not known" in page

@@ -304,3 +304,41 @@ def test_alerts_are_named_by_subject_and_symptom():
     names = [alert_name(kpi) for kpi in KPIS[:3]]
 
     assert names == ["OnTimeRateBelowTarget", "TimeToRestoreAboveTarget", "OpenTicketsAboveTarget"]
+
+
+NOT_REPORTABLE_CASES = """
+rule_files: [kpi_alerts.yaml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'sqm_last_success_timestamp_seconds', values: 0x20}
+      - {series: 'sqm_on_time_rate_ratio{window="rolling_28d"}', values: 0.85x20}
+      - {series: 'sqm_on_time_rate_high{window="rolling_28d"}', values: 0.884x20}
+      - {series: 'sqm_on_time_rate_sample_size{window="rolling_28d"}', values: 400x20}
+      - {series: 'sqm_on_time_rate_warning{window="rolling_28d"}', values: 0.92x20}
+      - {series: 'sqm_on_time_rate_critical{window="rolling_28d"}', values: 0.9x20}
+      - {series: 'sqm_on_time_rate_not_reportable{window="rolling_28d"}', values: FLAGx20}
+    promql_expr_test:
+      - expr: count (ALERTS{alertstate="firing"})
+        eval_time: 10m
+        exp_samples: FIRING
+"""
+
+
+@pytest.mark.parametrize(
+    ("flag", "firing"),
+    [
+        pytest.param("0", "[{labels: '{}', value: 1}]", id="reportable: it pages"),
+        pytest.param("1", "[]", id="not reportable: nobody is paged"),
+    ],
+)
+def test_a_value_that_cannot_be_reported_pages_nobody(tmp_path: Path, flag: str, firing: str):
+    rules = render_alert_rules([on_time_rate(max_quarantined=0.02)], SETTINGS)
+    (tmp_path / "kpi_alerts.yaml").write_text(rules, encoding="utf-8")
+    cases = NOT_REPORTABLE_CASES.replace("FLAG", flag).replace("FIRING", firing)
+    (tmp_path / "cases.test.yaml").write_text(cases, encoding="utf-8")
+
+    result = run("promtool", "test", "rules", str(tmp_path / "cases.test.yaml"))
+
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -94,9 +94,7 @@ class Warehouse:
             self.connection.execute("delete from jobs where job_id = $key", named)
             if row is None:
                 continue
-            self.connection.execute(
-                f"insert into {touched} select $key where not {new}", named
-            )
+            self.connection.execute(f"insert into {touched} select $key where not {new}", named)
             names = ", ".join(f'"{name}"' for name in ("job_id", *row))
             marks = ", ".join("?" for _ in ("job_id", *row))
             self.connection.execute(

@@ -2,14 +2,17 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 
 import duckdb
 import pytest
 
 from sqm.errors import DefinitionError, ValidationFailed
+from sqm.gx import _gx
+from sqm.profile_rules import Staged
 from sqm.records import record_type
 from sqm.suites import SQL_RULE, Rule, Severity, Suite, vocabulary
-from sqm.validate import _gx, require_table_rules, validate_records
+from sqm.validate import require_table_rules, validate_records
 
 THINGS = record_type(
     "things",
@@ -32,6 +35,7 @@ ROWS = """
 (5, 'k5', 1,    1,    'x1', timestamp '2026-01-04 10:00', 9.5,  true),
 (6, 'k6', null, null, 'z',  null,                         null, true)
 """
+NOON = datetime(2026, 1, 5, 12)  # noqa: DTZ001  UTC, naive, as in the warehouse
 CREATE = f"""
 create table things as
 select _row, id, a::bigint as a, b::bigint as b, s, "at", f::double as f, ok
@@ -50,7 +54,7 @@ def connection():
 def judge(connection, tmp_path):
     def judge(*rules, table="things"):
         suite = Suite(records="things", expectations=tuple(rules))
-        return validate_records(connection, table, THINGS, suite, tmp_path)
+        return validate_records(connection, Staged(table, NOON), THINGS, suite, tmp_path)
 
     return judge
 
@@ -466,6 +470,8 @@ from pathlib import Path
 import duckdb
 import sqm.validate
 assert not {"great_expectations", "sqlalchemy", "pandas"} & sys.modules.keys()
+from datetime import datetime
+from sqm.profile_rules import Staged
 from sqm.records import record_type
 from sqm.suites import Rule, Suite
 things = record_type("things", "Things.", [("s", "text", "")])
@@ -478,7 +484,8 @@ shown = warnings.showwarning
 with duckdb.connect("w.duckdb") as connection:
     connection.execute("create table things as select 1 as _row, 'a' as s")
     suite = Suite(records="things", expectations=rules)
-    sqm.validate.validate_records(connection, "things", things, suite, Path("reports"))
+    staged = Staged("things", datetime(2026, 1, 5))
+    sqm.validate.validate_records(connection, staged, things, suite, Path("reports"))
 assert warnings.showwarning is shown
 """
 
@@ -507,7 +514,7 @@ def test_a_database_file_can_be_opened_by_another_process_afterwards(tmp_path):
     with duckdb.connect(file) as connection:
         connection.execute(CREATE)
         suite = Suite(records="things", expectations=(critical(NOT_NULL, column="s"),))
-        validate_records(connection, "things", THINGS, suite, tmp_path)
+        validate_records(connection, Staged("things", NOON), THINGS, suite, tmp_path)
 
     code = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('drop table things')"
     ran = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
@@ -516,7 +523,7 @@ def test_a_database_file_can_be_opened_by_another_process_afterwards(tmp_path):
 
 
 def test_great_expectations_still_closes_connections_before_the_rows_are_fetched(connection):
-    """When this fails, get_connection in validate.py can go."""
+    """When this fails, get_connection in gx.py can go."""
     import duckdb_engine
     from great_expectations.execution_engine import SqlAlchemyExecutionEngine
     from sqlalchemy import create_engine
@@ -534,7 +541,7 @@ def test_great_expectations_still_closes_connections_before_the_rows_are_fetched
 
 
 def test_great_expectations_still_knows_no_regular_expressions_of_duckdb():
-    """When this fails, _DialectModule in validate.py can go."""
+    """When this fails, _DialectModule in gx.py can go."""
     import duckdb_engine
     import sqlalchemy as sa
     from great_expectations.expectations.metrics.util import (
@@ -542,7 +549,7 @@ def test_great_expectations_still_knows_no_regular_expressions_of_duckdb():
         get_dialect_regex_expression,
     )
 
-    from sqm.validate import _DialectModule
+    from sqm.gx import _DialectModule
 
     text = sa.column("s")
     assert get_dialect_regex_expression(text, "x", None) is None

@@ -128,9 +128,9 @@ def _import_everything() -> None:
     from sqm.privacy import stay_private
 
     stay_private()
-    from sqm import compute, pipeline, validate  # noqa: F401
+    from sqm import compute, gx, pipeline  # noqa: F401
 
-    validate._gx()
+    gx._gx()
 
 
 def _run(order: Order) -> Answer:

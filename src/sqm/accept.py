@@ -16,7 +16,7 @@ import duckdb
 from sqm.changes import hash_sql, note_changes
 from sqm.expressions import literal, quote
 from sqm.project import Project
-from sqm.pull import content_sql
+from sqm.quarantine import count_aside, set_broken_aside, set_displaced_aside
 from sqm.records import RecordType
 from sqm.snapshot import SourceFacts
 from sqm.upsert import (
@@ -98,7 +98,7 @@ def accept_records(
     sources = _sources(project, record_type.name)
     full = _full_sources(connection, sources, run_id)
     for name in sources:
-        _quarantine_broken(connection, project, record_type, name, run_id)
+        set_broken_aside(connection, project, name, record_type, run_id)
     increments = [name for name in sources if name not in full]
     _note_delivered(connection, record_type, increments, run_id)
     for name in sources:
@@ -159,26 +159,6 @@ def _full_sources(
     return [name for name in sources if name in found]
 
 
-def _quarantine_broken(
-    connection: duckdb.DuckDBPyConnection,
-    project: Project,
-    record_type: RecordType,
-    name: str,
-    run_id: str,
-) -> None:
-    content = content_sql(project.settings.sources[name], "r")
-    connection.execute(
-        "insert into sqm.quarantine\n"
-        f"select $run_id, i._source, {literal(record_type.name)}, b.rule,"
-        f" cast(i.{quote(record_type.key)} as varchar), i._source_row, r._file, {content}\n"
-        f"from {quote(f'broken_{record_type.name}')} as b\n"
-        f"join {quote(f'incoming_{record_type.name}')} as i using (_row)\n"
-        f"join staging.{quote(f'raw_{name}')} as r on r._row = i._source_row\n"
-        f"where i._source = {literal(name)}",
-        {"run_id": run_id},
-    )
-
-
 def _note_delivered(
     connection: duckdb.DuckDBPyConnection,
     record_type: RecordType,
@@ -233,17 +213,15 @@ def _quarantine_displaced(
 
     Unless its source delivered it in this run, and with that said what it is, or gave it up.
     """
-    columns = ", ".join(f"{quote(c)}: t.{quote(c)}" for c in record_type.column_names)
-    connection.execute(
-        "insert into sqm.quarantine\n"
-        f"select $run_id, t._source, {literal(record_type.name)}, 'duplicate_key',"
-        f" cast(d.record_key as varchar), null, null, cast(to_json({{{columns}}}) as varchar)\n"
-        f"from {DELTA} as d join {quote(record_type.name)} as t on t.rowid = d.place\n"
-        "where d.change = 'updated' and d.held_by <> d._source"
-        f" and list_contains({sql_list(increments)}, d.held_by)\n"
+    set_displaced_aside(
+        connection,
+        record_type,
+        run_id,
+        f"select held_by as _source, record_key, place from {DELTA} as d\n"
+        "where change = 'updated' and held_by <> _source"
+        f" and list_contains({sql_list(increments)}, held_by)\n"
         f"  and not exists (from {DELIVERED} as v where v.source = d.held_by"
         " and v.record_key = cast(d.record_key as varchar))",
-        {"run_id": run_id},
     )
 
 
@@ -277,9 +255,6 @@ def source_facts(
         if row is None:
             continue
         accepted, newest = _accepted(connection, name, record_type, as_of)
-        aside = connection.execute(
-            "select count(*) from sqm.quarantine where source = ?", [name]
-        ).fetchone()
         facts.append(
             SourceFacts(
                 name=name,
@@ -287,7 +262,7 @@ def source_facts(
                 pulled=row[0],
                 left_out=row[1],
                 accepted=accepted,
-                quarantined=aside[0] if aside else 0,
+                quarantined=count_aside(connection, name),
                 seconds=round(row[2], 3),
                 last_record_at=newest,
                 expected_every_hours=source.expected_every_hours,

@@ -15,6 +15,7 @@ import click
 
 from sqm import __version__
 from sqm.errors import DefinitionError, SqmError, ValidationFailed
+from sqm.quarantine_commands import quarantine
 
 if TYPE_CHECKING:
     from sqm.project import Project
@@ -233,6 +234,9 @@ def demo(root: Path, once: bool, data_only: bool, port: int) -> None:
     from sqm.demo.show import show
 
     show(_load(root), _now, click.echo, port=port, serve=not once, run_pipeline=not data_only)
+
+
+cli.add_command(quarantine)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from sqm.clock_queries import (
     earliest_sql,
 )
 from sqm.clocks import Clock, used_clocks
+from sqm.effects import with_effects
 from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi, Quantile
 from sqm.plan import EVERYTHING, Plan, Result, Scope, Step, make_plan
@@ -75,7 +76,17 @@ def compute_values(
     make_day_rows(connection, asked, plan)
     judged = judge_periods(connection, asked, plan)
     drop_tables(connection, plan.day_rows)
-    return chart_values(judged, asked.kpis, asked.today)
+    return finish_values(connection, asked, judged)
+
+
+def finish_values(
+    connection: duckdb.DuckDBPyConnection, asked: Computation, judged: pl.DataFrame
+) -> pl.DataFrame:
+    """The judged values with what quarantine could have changed, and the control charts."""
+    values = with_effects(
+        connection, judged, asked.kpis, asked.record_types, asked.zone, asked.as_of
+    )
+    return chart_values(values, asked.kpis, asked.today)
 
 
 def make_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation, plan: Plan) -> None:
@@ -105,9 +116,7 @@ def drop_tables(connection: duckdb.DuckDBPyConnection, steps: Iterable[Step]) ->
         connection.execute(f"drop table if exists {table}")
 
 
-def _run(
-    connection: duckdb.DuckDBPyConnection, steps: Iterable[Step], asked: Computation
-) -> None:
+def _run(connection: duckdb.DuckDBPyConnection, steps: Iterable[Step], asked: Computation) -> None:
     parameters = {"as_of": asked.moment, "today": asked.today, "last_day": asked.last_day}
     for step in steps:
         # DuckDB refuses parameters that a statement does not name

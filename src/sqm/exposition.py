@@ -20,6 +20,7 @@ from sqm.series import (
     EMPTY_SEGMENT,
     LIMIT_HIGH,
     LIMIT_LOW,
+    NOT_REPORTABLE,
     SIGNAL,
     STATUS_NUMBERS,
     UNIT_WORDS,
@@ -135,6 +136,12 @@ def _kpi_metrics(
         f"{title}: end of the period shown, seconds since 1970",
         [_midnight(row["period_end"], zone) for row in rows],
     )
+    if kpi.max_quarantined is not None:
+        yield gauge(
+            companion(kpi, NOT_REPORTABLE),
+            f"{title}: 1 when more is in quarantine than max_quarantined allows, 0 when not",
+            [float(row["status"] == Status.NOT_REPORTABLE) for row in rows],
+        )
     if kpi.matures_after_days:
         yield gauge(
             companion(kpi, "final"),

@@ -108,6 +108,31 @@ def columns_of(text: str) -> frozenset[str]:
     return frozenset(_column_names(tree))
 
 
+def columns_of_query(query: str) -> tuple[str, ...]:
+    """Every name that a query uses as a column, in the order of its text; () when unreadable."""
+    tree = _parse(query)
+    return () if isinstance(tree, Problem) else tuple(_column_names(tree))
+
+
+def condition_of_query(query: str, column: str, table: str) -> str | None:
+    """The condition of a plain `select <column> from <table> where <condition>`, else None.
+
+    Such queries can share one scan: count_if(condition) for each.
+    """
+    tree = _parse(query.strip().rstrip(";"))
+    if not isinstance(tree, exp.Select):
+        return None
+    given = {key for key, value in tree.args.items() if value}
+    source, where = tree.args.get("from_"), tree.args.get("where")
+    if given != {"expressions", "from_", "where"} or source is None or where is None:
+        return None
+    if [part.sql() for part in tree.expressions] != [column] or source.this.sql() != table:
+        return None
+    if where.find(exp.Query, exp.Subquery, exp.AggFunc, exp.Window):
+        return None
+    return str(where.this.sql(dialect=DIALECT))
+
+
 def quote(name: str) -> str:
     """A column or table name, quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'

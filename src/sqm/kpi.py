@@ -49,6 +49,7 @@ class BaseKpi(Definition):
     evidence: float = Field(default=0.95, gt=0.5, lt=1)
     min_sample: int = Field(default=1, ge=1)
     matures_after_days: int = Field(default=0, ge=0, le=3660)
+    max_quarantined: float | None = Field(default=None, ge=0, lt=1)  # share of rows set aside
     alert: Alert | None = None
     chart: Chart = Chart()
     family: str = ""  # the sub-folder of metrics/ it was read from

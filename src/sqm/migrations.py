@@ -100,6 +100,11 @@ create table sqm.hashes (
 """
 
 
+_QUARANTINED_RECORDS = """
+alter table sqm.quarantine add column offending varchar;
+alter table sqm.quarantine add column record varchar;
+alter table sqm.quarantine add column first_aside_at timestamp;
+"""
 _DAY_ROWS = """
 create schema days;
 create table sqm.day_rows (
@@ -149,11 +154,16 @@ def _add_day_rows(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_DAY_ROWS)
 
 
+def _add_quarantined_records(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(_QUARANTINED_RECORDS)
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _make_schema,  # version 1
     _add_cursors,  # 2: pulls note whether they are full and how far they reach
     _add_changes,  # 3: records are upserted, and what changed is counted
     _add_day_rows,  # 4: values are updated from kept day rows
+    _add_quarantined_records,  # 5: quarantine keeps the record, so that its effect can be computed
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -27,6 +27,7 @@ STATUSES = {
     Status.WATCH: ("Watch", BLUE),
     Status.OK: ("OK", GREEN),
     Status.INSUFFICIENT: ("Too few", GREY),
+    Status.NOT_REPORTABLE: ("Not reportable", GREY),
     Status.NO_DATA: ("No data", GREY),
     Status.NO_TARGET: ("No target", GREY),
 }

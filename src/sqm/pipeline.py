@@ -49,10 +49,11 @@ from sqm.snapshot import (
     read_snapshot,
     write_snapshot,
 )
+from sqm.staging import partial_sources, staged_records
 from sqm.terms import WORST_FIRST, Status
 from sqm.transactions import transaction
-from sqm.upsert import Accepted
 from sqm.update import settle, update_values
+from sqm.upsert import Accepted
 from sqm.warehouse import open_warehouse
 from sqm.windows import add_months, parse_month
 
@@ -108,19 +109,23 @@ def validate(project: Project, run: Run) -> Validated:
 
     Raises ValidationFailed, with nothing accepted, when a critical rule about a table is broken.
     """
+    from sqm.readmit import readmit_rows
+    from sqm.review import write_validation_pages
     from sqm.validate import require_table_rules, validate_records
 
     reports = project.state / "validation" / run.run_id
     used = {source.records for source in project.settings.sources.values()}
     record_types = [project.record_types[name] for name in sorted(used)]
     facts: list[RuleFacts] = []
+    moment = utc_naive(run.as_of)
     with open_warehouse(project) as connection:
         verdicts = {}
         for record_type in record_types:
             table = gather_records(connection, project, record_type)
             suite = project.suites.get(record_type.name)
             if suite is not None:
-                verdict = validate_records(connection, table, record_type, suite, reports)
+                staged = staged_records(connection, project, record_type, table, moment)
+                verdict = validate_records(connection, staged, record_type, suite, reports)
                 verdicts[record_type.name] = verdict
                 facts += verdict.facts
         connection.execute("delete from sqm.rule_results where run_id = ?", [run.run_id])
@@ -129,6 +134,7 @@ def validate(project: Project, run: Run) -> Validated:
                 "insert into sqm.rule_results values (?, ?, ?, ?, ?, ?, ?, ?)",
                 [run.run_id, *fact.model_dump().values()],
             )
+        write_validation_pages(reports, project.suites)  # also when nothing can be published
         require_table_rules(verdicts)
         for record_type in record_types:
             found = verdicts.get(record_type.name)
@@ -142,6 +148,10 @@ def validate(project: Project, run: Run) -> Validated:
                 )
             for record_type in record_types:
                 drop_staged(connection, project, record_type)
+        partial = partial_sources(connection, project)
+        if partial:
+            again = reports / "readmitted"
+            readmit_rows(connection, project, run.run_id, moment, again, partial)
     return Validated(tuple(facts), tuple(accepted))
 
 

@@ -184,7 +184,7 @@ def _in_touched_days(scan: Scan) -> str:
 
 
 def _in_touched_periods(window: Window, period_end: str) -> str:
-    chosen = f"select period_end from touched_periods where \"window\" = {literal(window.name)}"
+    chosen = f'select period_end from touched_periods where "window" = {literal(window.name)}'
     return f"{period_end} in ({chosen})"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 
+from sqm import quarantine
 from sqm.definitions import nearest
 from sqm.errors import SourceError
 from sqm.expressions import columns_of, literal, quote, render
@@ -22,7 +23,6 @@ from sqm.records import Column, RecordType
 from sqm.settings import Read, Source
 
 HASH_LENGTH = 24  # hex digits kept of a keyed hash: 96 bits
-WITHHELD = "(withheld: the source has personal columns)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,17 @@ def pull_source(
         rejected = _read(connection, name, source, paths, place)
         pulled = _scalar(connection, f"select count(*) from {_raw(name)}") + rejected
         _keep_latest(connection, name, source)
-        _map(connection, name, source, record_type, hash_key)
+        unreadable = _map(connection, name, source, record_type, hash_key)
     except duckdb.Error as error:
         detail = str(error).splitlines()[0]
         raise SourceError(f"{place}: {detail}; check the file and the mapping") from error
     # what earlier runs set aside stays until this run's records are accepted
     of_this_run = f"source = {literal(name)} and run_id = {literal(run_id)}"
     connection.execute(f"delete from sqm.quarantine where {of_this_run}")
-    _quarantine_rejected_lines(connection, name, source, run_id, rejected)
-    _quarantine_unreadable(connection, name, source, record_type, run_id)
+    if rejected:
+        quarantine.set_lines_aside(connection, name, source, run_id)
+    quarantine.set_unreadable_aside(connection, name, source, record_type, run_id, unreadable)
+    connection.execute(f"alter table {_staged(name)} drop column _unreadable")
     staged = _scalar(connection, f"select count(*) from {_staged(name)}")
     aside = _scalar(connection, f"select count(*) from sqm.quarantine where {of_this_run}")
     left_out = pulled - staged - aside
@@ -75,14 +77,6 @@ def pull_source(
         [run_id, name, source.records, pulled, left_out, seconds],
     )
     return Pulled(name, source.records, pulled, left_out, staged, seconds)
-
-
-def content_sql(source: Source, raw: str) -> str:
-    """The mapped source columns of a row as JSON, without those that feed a personal column."""
-    personal = {c for column in source.hash for c in columns_of(source.columns[column])}
-    kept = sorted(c for text in source.columns.values() for c in columns_of(text))
-    pairs = [f"{literal(c)}: {raw}.{quote(c)}" for c in dict.fromkeys(kept) if c not in personal]
-    return f"cast(to_json({{{', '.join(pairs)}}}) as varchar)" if pairs else literal(WITHHELD)
 
 
 def _raw(name: str) -> str:
@@ -210,26 +204,32 @@ def _map(
     source: Source,
     record_type: RecordType,
     hash_key: str,
-) -> None:
-    """Stage the rows as records; `_unreadable` names the first column that failed, if any."""
-    mapped, failed = [], []
+) -> dict[str, str]:
+    """Stage the rows as records; `_unreadable` names the first column that failed, if any.
+
+    Returns, for each mapped column, the condition under which its value cannot be read.
+    """
+    mapped: list[str] = []
+    failed: dict[str, str] = {}
     for column in record_type.columns:
         if column.name not in source.columns:
             mapped.append(f"cast(null as {column.sql_type}) as {quote(column.name)}")
             continue
         text = render(source.columns[column.name])
         value = _converted(connection, text, column, name, source.timezone)
-        failed.append(f"when try(({value}) is null) is null then {literal(column.name)}")
+        failed[column.name] = f"try(({value}) is null) is null"
         if column.name in source.hash:
             value = f"left(sha256($hash_key || chr(31) || ({value})), {HASH_LENGTH})"
         mapped.append(f"try({value}) as {quote(column.name)}")
-    unreadable = f"case {' '.join(failed)} end as _unreadable"
+    cases = " ".join(f"when {c} then {literal(column)}" for column, c in failed.items())
+    unreadable = f"case {cases} end as _unreadable"
     parameters = {"hash_key": hash_key} if source.hash else {}
     connection.execute(
         f"create or replace table {_staged(name)} as"
         f" select _row, false as _deleted, {unreadable}, {', '.join(mapped)} from {_raw(name)}",
         parameters,
     )
+    return failed
 
 
 def _converted(
@@ -248,56 +248,6 @@ def _converted(
         has_offset = rf"regexp_matches({text}, '\d\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$')"
         return f"case when {has_offset} then {aware} else {local} end"
     return local
-
-
-def _quarantine_rejected_lines(
-    connection: duckdb.DuckDBPyConnection, name: str, source: Source, run_id: str, rejected: int
-) -> None:
-    if not rejected:
-        return
-    content = literal(WITHHELD) if source.hash else "first(r.csv_line order by r.error_message)"
-    connection.execute(
-        "insert into sqm.quarantine\n"
-        "select $run_id, $source, $records, 'unreadable_line: ' ||\n"
-        "  lower(first(cast(r.error_type as varchar) order by r.error_message)), null, r.line,\n"
-        f"  first(s.file_path), {content}\n"
-        "from rejected_lines as r\n"
-        "join rejected_scans as s using (scan_id, file_id)\n"
-        "group by r.file_id, r.line",
-        {"run_id": run_id, "source": name, "records": source.records},
-    )
-
-
-def _quarantine_unreadable(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    source: Source,
-    record_type: RecordType,
-    run_id: str,
-) -> None:
-    """Set aside rows with a value that cannot be read, without a key, or with a key seen before."""
-    key = quote(record_type.key)
-    connection.execute(
-        "create or replace temp table aside as\n"
-        "select _row, case\n"
-        "  when _unreadable is not null then 'unreadable_' || _unreadable\n"
-        f"  when {key} is null then 'missing_key'\n"
-        f"  when row_number() over (partition by {key}, _unreadable is null order by _row) > 1\n"
-        "    then 'duplicate_key'\n"
-        "  end as rule\n"
-        f"from {_staged(name)} qualify rule is not null"
-    )
-    connection.execute(
-        "insert into sqm.quarantine\n"
-        f"select $run_id, $source, $records, a.rule, cast(s.{key} as varchar), a._row, r._file,\n"
-        f"  {content_sql(source, 'r')}\n"
-        f"from aside as a join {_staged(name)} as s using (_row)\n"
-        f"join {_raw(name)} as r using (_row)",
-        {"run_id": run_id, "source": name, "records": source.records},
-    )
-    connection.execute(f"delete from {_staged(name)} where _row in (select _row from aside)")
-    connection.execute(f"alter table {_staged(name)} drop column _unreadable")
-    connection.execute("drop table aside")
 
 
 def _scalar(connection: duckdb.DuckDBPyConnection, sql: str) -> int:

@@ -14,6 +14,7 @@ import yaml
 from sqm.kpi import BaseKpi
 from sqm.series import (
     JOB,
+    NOT_REPORTABLE,
     STALE_AFTER_SECONDS,
     companion,
     dimensions_of,
@@ -158,6 +159,8 @@ def _expression(kpi: BaseKpi, by: Sequence[str], threshold: str) -> str:
         lines.append(f"and {companion(kpi, 'sample_size')}{selector} >= {kpi.min_sample}")
     if threshold == "warning" and "critical" in _thresholds_of(kpi):
         lines.append(f"unless {_beyond(kpi, selector, 'critical')}")
+    if kpi.max_quarantined is not None:
+        lines.append(f"unless {companion(kpi, NOT_REPORTABLE)}{selector} == 1")
     lines.append(f"and on () {_FRESH}")
     return "\n".join(lines)
 

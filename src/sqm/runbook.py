@@ -75,6 +75,17 @@ _PIPELINE = {
         ),
         "The first run that accepts 95 % of the records again.",
     ),
+    "KpiNotReportable": (
+        "So many records that could belong to a KPI are in quarantine that its value cannot be "
+        "trusted: more than its `max_quarantined`. Its other alerts keep quiet meanwhile.",
+        (
+            "Run `sqm quarantine list`: which rule sets most of its records aside?",
+            "Run `sqm quarantine explain KEY` for one of them: the row, the value, what to do.",
+            "Correct the records at the source, or the rule in expectations/ if the source is "
+            "right.",
+        ),
+        "The first run after which the share is within the limit.",
+    ),
     "SnapshotLoadFailed": (
         "The exporter cannot read the current snapshot and keeps showing the one before it.",
         (

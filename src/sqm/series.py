@@ -22,6 +22,7 @@ STATUS_NUMBERS = {
     Status.INSUFFICIENT: 4,
     Status.NO_DATA: 5,
     Status.NO_TARGET: 6,
+    Status.NOT_REPORTABLE: 7,
 }
 
 UNIT_WORDS = {
@@ -38,6 +39,8 @@ UNIT_WORDS = {
 
 # suffixes of the series of the control chart; those of the chart's window only
 CENTER, LIMIT_LOW, LIMIT_HIGH, SIGNAL = "center", "limit_low", "limit_high", "signal"
+
+NOT_REPORTABLE = "not_reportable"  # suffix of a series of KPIs with max_quarantined
 
 # labels that series, rules or Prometheus itself set
 _TAKEN = {

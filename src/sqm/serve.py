@@ -33,6 +33,7 @@ TEXT = "text/plain; charset=utf-8"
 Board = Callable[[Snapshot], str]
 
 _REVIEW = re.compile(r"/reviews/([A-Za-z0-9_][A-Za-z0-9._-]*\.(html|pdf))")
+_VALIDATION = re.compile(r"/validation/([A-Za-z0-9_-]+)/([A-Za-z0-9_]+\.html)")
 _REVIEW_TYPES = {"html": HTML, "pdf": "application/pdf"}
 _logger = logging.getLogger(__name__)
 
@@ -110,6 +111,9 @@ def make_server(
                 self.reply(HTTPStatus.OK, TEXT, b"healthy\n")
             elif path == "/-/ready":
                 self.reply_readiness(published.snapshot())
+            elif match := _VALIDATION.fullmatch(path):
+                # neither part can have a dot before a slash, so it stays inside the folder
+                self.reply_page(state / "validation" / match[1] / match[2], path)
             else:
                 self.reply_review(reviews, path)
 
@@ -162,6 +166,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply_problem(HTTPStatus.NOT_FOUND, f"there is no page {path}")
             return
         self.reply(HTTPStatus.OK, _REVIEW_TYPES[match[2]], file.read_bytes())
+
+    def reply_page(self, file: Path, path: str) -> None:
+        if not file.is_file() or file.is_symlink():
+            self.reply_problem(HTTPStatus.NOT_FOUND, f"there is no page {path}")
+            return
+        self.reply(HTTPStatus.OK, HTML, file.read_bytes())
 
     def reply_problem(self, status: HTTPStatus, problem: str) -> None:
         body = f"<!doctype html><title>{status.phrase}</title><p>{html.escape(problem)}</p>\n"

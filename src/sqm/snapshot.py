@@ -52,6 +52,12 @@ VALUE_COLUMNS = {
     "warning": "DOUBLE",
     "critical": "DOUBLE",
 }
+# How far rows in quarantine could have moved the value; beside the columns above.
+EFFECT_COLUMNS = {
+    "aside": "BIGINT",  # quarantined rows that could belong to the period and segment
+    "worst": "DOUBLE",  # the value if all of them had counted in the worst way; null: no bound
+    "best": "DOUBLE",
+}
 # The control chart, in rows of the KPI's chart window; elsewhere null, '' and 0.
 CHART_COLUMNS = {
     "center": "DOUBLE",
@@ -61,7 +67,7 @@ CHART_COLUMNS = {
     "chart": "VARCHAR",  # p, laney_p, u, laney_u or xmr; '' without limits
     "limit_points": "BIGINT",  # periods that the limits rest on; below TRIAL_BELOW: trial limits
 }
-COLUMNS = VALUE_COLUMNS | CHART_COLUMNS
+COLUMNS = VALUE_COLUMNS | EFFECT_COLUMNS | CHART_COLUMNS
 
 
 class SourceFacts(Definition):
@@ -178,13 +184,22 @@ def read_snapshot(state: Path) -> Snapshot:
     manifest = read_manifest(state)
     path = published_dir(state) / manifest.values
     try:
-        return Snapshot(manifest, pl.read_parquet(path.read_bytes()))
+        return Snapshot(manifest, with_all_columns(pl.read_parquet(path.read_bytes())))
     except FileNotFoundError:
         # a slow reader: KEEP newer revisions have been published since the manifest was read
         manifest = read_manifest(state)
-        return Snapshot(
-            manifest, pl.read_parquet((published_dir(state) / manifest.values).read_bytes())
-        )
+        path = published_dir(state) / manifest.values
+        return Snapshot(manifest, with_all_columns(pl.read_parquet(path.read_bytes())))
+
+
+def with_all_columns(values: pl.DataFrame) -> pl.DataFrame:
+    """The values with the columns that a snapshot of an earlier release lacks."""
+    import polars as pl
+
+    if "aside" in values.columns:
+        return values
+    none = pl.lit(None, dtype=pl.Float64)
+    return values.with_columns(pl.lit(0, dtype=pl.Int64).alias("aside"), worst=none, best=none)
 
 
 def latest_values(snapshot: Snapshot) -> pl.DataFrame:

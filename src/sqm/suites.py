@@ -2,7 +2,7 @@
 
 The vocabulary is Great Expectations' own: type, kwargs, severity. `vocabulary.json` lists the
 expectation types with their arguments, so that a suite is checked without the long import of
-Great Expectations; a test compares the list with the installed release.
+Great Expectations; a test compares the list with the installed release. own_rules.py adds a few.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from importlib.resources import files
 from string import Formatter
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from sqm.expressions import columns_of, columns_of_query
+from sqm.own_rules import OWN, Place, Problem, columns_in, own_faults, short_form
 from sqm.records import RecordType
 from sqm.terms import Definition, Name
 
 SQL_RULE = "unexpected_rows_expectation"
-Place = tuple[str | int, ...]  # path of a key inside the file
-Problem = tuple[Place, str, str]  # place, problem, remedy
+COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list")
 ROW = "_row"  # the engine's column that identifies a row; for SQL rules only
 
 
@@ -49,10 +50,27 @@ class Rule(Definition):
     kwargs: dict[str, Any] = Field(default_factory=dict)
     severity: Severity = Severity.WARNING
 
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: object) -> object:
+        return short_form(data)
+
     @property
     def is_about_rows(self) -> bool:
         """Whether single rows break it, so that they can be set aside."""
-        return bool(vocabulary()[self.type]["rows"])
+        return bool(known_types()[self.type]["rows"])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it looks at; for SQL, every name in the query that may be one."""
+        if self.type == SQL_RULE:
+            return columns_of_query(str(self.kwargs["unexpected_rows_query"]).format(batch="batch"))
+        if self.type in OWN:
+            conditions = (self.kwargs.get(name) for name in OWN[self.type].conditions)
+            used = [name for text in conditions if text for name in sorted(columns_of(str(text)))]
+            return tuple(dict.fromkeys([*columns_in(self.type, self.kwargs), *used]))
+        values = (self.kwargs.get(argument, []) for argument in COLUMN_ARGUMENTS)
+        return tuple(n for v in values for n in (v if isinstance(v, list) else [v]))
 
 
 class Suite(Definition):
@@ -71,6 +89,16 @@ def vocabulary() -> dict[str, dict[str, Any]]:
     return loaded
 
 
+@cache
+def known_types() -> dict[str, dict[str, Any]]:
+    """The vocabulary with the types of our own."""
+    own = {
+        name: {"rows": t.is_about_rows, "kwargs": [*t.arguments], "required": [*t.required]}
+        for name, t in OWN.items()
+    }
+    return vocabulary() | own
+
+
 def suite_faults(suite: Suite, record_type: RecordType) -> list[Problem]:
     """Every mistake that shows without running the suite: (place, problem, remedy)."""
     return [*_name_faults(suite), *_rule_faults(suite, record_type)]
@@ -87,10 +115,10 @@ def _name_faults(suite: Suite) -> Iterator[Problem]:
 def _rule_faults(suite: Suite, record_type: RecordType) -> Iterator[Problem]:
     for place, rule in enumerate(suite.expectations):
         key: Place = ("expectations", place)
-        known = vocabulary().get(rule.type)
+        known = known_types().get(rule.type)
         if known is None:
             otherwise = f"write it as {SQL_RULE}"
-            remedy = _suggestion(rule.type, vocabulary(), otherwise)
+            remedy = _suggestion(rule.type, known_types(), otherwise)
             yield (*key, "type"), f"unknown expectation '{rule.type}'", remedy
             continue
         for fault in (
@@ -115,7 +143,10 @@ def _argument_faults(rule: Rule, allowed: list[str], required: list[str]) -> Ite
 
 
 def _column_faults(rule: Rule, record_type: RecordType) -> Iterator[Problem]:
-    for argument in ("column", "column_A", "column_B", "column_list"):
+    if rule.type in OWN:
+        yield from own_faults(rule.type, rule.kwargs, record_type)
+        return
+    for argument in COLUMN_ARGUMENTS:
         value = rule.kwargs.get(argument, [])
         for name in value if isinstance(value, list) else [value]:
             if name not in record_type.column_names:

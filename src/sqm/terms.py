@@ -51,6 +51,7 @@ class Status(StrEnum):
     WARNING = "warning"  # the whole interval is beyond the warning threshold
     CRITICAL = "critical"  # the whole interval is beyond the critical threshold
     INSUFFICIENT = "insufficient"  # fewer cases than min_sample
+    NOT_REPORTABLE = "not_reportable"  # more rows in quarantine than max_quarantined allows
     NO_DATA = "no_data"  # no value: nothing to divide by
     NO_TARGET = "no_target"  # nothing was promised for this period
 
@@ -58,6 +59,7 @@ class Status(StrEnum):
 WORST_FIRST = (
     Status.CRITICAL,
     Status.WARNING,
+    Status.NOT_REPORTABLE,
     Status.NO_DATA,
     Status.WATCH,
     Status.INSUFFICIENT,

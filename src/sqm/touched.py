@@ -95,7 +95,7 @@ def _near_sql(scan: Scan, relation: Related) -> str:
 
 
 def _periods_sql(window: Window) -> str:
-    name = f"select {literal(window.name)} as \"window\""
+    name = f'select {literal(window.name)} as "window"'
     if not window.is_rolling:
         start = f"date_trunc('{window.unit}', day)"
         return f"{name}, cast({start} + interval 1 {window.unit} as date) as period_end from {DAYS}"

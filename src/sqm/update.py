@@ -7,7 +7,7 @@ other values are as they were kept. A changed definition means reading, or judgi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import date, datetime
 from hashlib import sha256
 
@@ -15,13 +15,13 @@ import duckdb
 import polars as pl
 
 from sqm.changes import consume_changes
-from sqm.chart import chart_values
-from sqm.compute import Computation, drop_tables, judge_periods, make_day_rows
+from sqm.compute import Computation, drop_tables, finish_values, judge_periods, make_day_rows
 from sqm.expressions import literal, quote
 from sqm.kpi import Stock
 from sqm.measures import Scan
-from sqm.plan import EVERYTHING, Plan, Scope
+from sqm.plan import EVERYTHING, Scope
 from sqm.snapshot import VALUE_COLUMNS
+from sqm.terms import Status
 from sqm.touched import (
     DAYS,
     PERIODS,
@@ -46,9 +46,7 @@ def update_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> 
         scope = Scope(by_period=True)
     plan = asked.plan(scope)
     for scan in plan.scans:
-        connection.execute(
-            f"create or replace temp view scan_{scan} as from days.{quote(scan)}"
-        )
+        connection.execute(f"create or replace temp view scan_{scan} as from days.{quote(scan)}")
     judged = judge_periods(connection, asked, plan)
     for scan in plan.scans:
         connection.execute(f"drop view scan_{scan}")
@@ -59,7 +57,7 @@ def update_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> 
     places = {kpi.name: place for place, kpi in enumerate(asked.kpis)}
     order = pl.col("kpi").replace_strict(places, return_dtype=pl.Int32)
     judged = judged.sort(order, "window", "by", "segment", "period_start", "period_end")
-    return chart_values(judged, asked.kpis, asked.today)
+    return finish_values(connection, asked, judged)
 
 
 def settle(connection: duckdb.DuckDBPyConnection, asked: Computation) -> None:
@@ -105,9 +103,7 @@ def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -
         connection.execute(f"drop table touched_{name}")
 
 
-def _can_be_continued(
-    scan: Scan, fingerprint: str, since: datetime, asked: Computation
-) -> bool:
+def _can_be_continued(scan: Scan, fingerprint: str, since: datetime, asked: Computation) -> bool:
     """Whether the kept day rows are those of the same scan, earlier.
 
     Over a clock they are not: it goes on for every record that is still open.
@@ -129,9 +125,7 @@ def _replace_day_rows(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None
     connection.execute(f"create or replace table {table} as from {made}")
 
 
-def _renew_touched_days(
-    connection: duckdb.DuckDBPyConnection, scan: Scan, last_day: date
-) -> None:
+def _renew_touched_days(connection: duckdb.DuckDBPyConnection, scan: Scan, last_day: date) -> None:
     """Replace the touched days by those just made, and note the days whose sums differ."""
     table, made = f"days.{quote(scan.name)}", f"scan_{scan.name}"
     limit = f"day in (select day from touched_{scan.name})"
@@ -180,9 +174,7 @@ def _forget_other_scans(connection: duckdb.DuckDBPyConnection, made: Iterable[st
             connection.execute("delete from sqm.day_rows where scan = ?", [name])
 
 
-def _kept_moment(
-    connection: duckdb.DuckDBPyConnection, asked: Computation
-) -> datetime | None:
+def _kept_moment(connection: duckdb.DuckDBPyConnection, asked: Computation) -> datetime | None:
     """When the kept values were computed; None when they cannot be continued."""
     row = connection.execute("from sqm.kept").fetchone()
     if row is None or row[1] != _definitions(asked) or row[0] > asked.moment:
@@ -208,16 +200,23 @@ def _make_touched_tables(
     )
     windows = {window: None for kpi in asked.kpis for window in kpi.parsed_windows()}
     connection.execute(touched_periods_sql(windows))
+    # quarantine gave these values their status; judged again, it may give another
+    doubted = f"from sqm.kpi_values where status = {literal(Status.NOT_REPORTABLE.value)}"
+    connection.execute(f'insert into {PERIODS} select distinct "window", period_end {doubted}')
+    stocks = ", ".join(literal(kpi.name) for kpi in asked.kpis if isinstance(kpi, Stock)) or "''"
+    connection.execute(
+        f"insert into {DAYS} select min(period_end) - 1 {doubted} and kpi in ({stocks})"
+        " having count(*) > 0"
+    )
 
 
-def _untouched_values(
-    connection: duckdb.DuckDBPyConnection, asked: Computation
-) -> pl.DataFrame:
+def _untouched_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl.DataFrame:
     """The kept values of periods that no touched day can have moved."""
     listed = ", ".join(f"v.{quote(name)}" for name in VALUE_COLUMNS)
     names = ", ".join(literal(kpi.name) for kpi in asked.kpis if isinstance(kpi, Stock)) or "''"
     rows = connection.sql(
-        f"select {listed} from sqm.kpi_values as v anti join {PERIODS} using (\"window\", period_end)\n"
+        f"select {listed} from sqm.kpi_values as v\n"
+        f'anti join {PERIODS} using ("window", period_end)\n'
         f"where v.kpi not in ({names})\n"
         "union all\n"
         f"select {listed} from sqm.kpi_values as v\n"

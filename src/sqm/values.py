@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqm.definitions import nearest
 from sqm.errors import PublishError
-from sqm.snapshot import SEPARATOR, Snapshot
+from sqm.snapshot import EFFECT_COLUMNS, SEPARATOR, Snapshot
 from sqm.tables import aligned
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def select_values(snapshot: Snapshot, kpi: str, window: str, by: tuple[str, ...]
         "is_final",
         "reason",
         *adjusted,
+        *EFFECT_COLUMNS,
     )
 
 
@@ -68,7 +69,8 @@ def as_json(values: pl.DataFrame) -> str:
 
 def as_table(values: pl.DataFrame) -> str:
     """Aligned columns for reading; numbers to six significant digits."""
-    head = [name for name in values.columns if name not in ("kpi", "window")]
+    left_out = {"kpi", "window", *EFFECT_COLUMNS}
+    head = [name for name in values.columns if name not in left_out]
     rows = [[_cell(row[name]) for name in head] for row in values.iter_rows(named=True)]
     return aligned(head, rows, {*NUMBERS, "unadjusted", "excluded"})
 

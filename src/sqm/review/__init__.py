@@ -1,5 +1,6 @@
-"""Pages for people: the status board and the monthly review, each one self-contained HTML file."""
+"""Pages for people: status board, monthly review, validation; each one self-contained HTML file."""
 
 from sqm.review.pages import board_over, render_board, render_review
+from sqm.review.validation import write_validation_pages
 
-__all__ = ["board_over", "render_board", "render_review"]
+__all__ = ["board_over", "render_board", "render_review", "write_validation_pages"]

@@ -83,7 +83,12 @@ def first_items(edition: Edition, rows: list[Row]) -> list[Item]:
     """What is off target with evidence, then what is missing because a source is late."""
     late = {source.records: source for source in late_sources(edition)}
     items = []
-    for case in ranked(rows, (*OFF_TARGET, Status.NO_DATA)):
+    for case in ranked(rows, (*OFF_TARGET, Status.NOT_REPORTABLE, Status.NO_DATA)):
+        if case.status is Status.NOT_REPORTABLE:
+            row = case.row
+            head = edition.words("headline_not_reportable", kpi=row.title)
+            items.append(Item(row, case.status, head, row.sentence, ""))
+            continue
         if case.status is not Status.NO_DATA:
             items.append(_off_target(edition, case))
             continue
@@ -96,7 +101,7 @@ def first_items(edition: Edition, rows: list[Row]) -> list[Item]:
 
 def findings(edition: Edition, rows: list[Row], month_before: str) -> list[Finding]:
     """What the month showed: off target, missing, or beyond target by what may be chance."""
-    cases = ranked(rows, (*OFF_TARGET, Status.NO_DATA, Status.WATCH))
+    cases = ranked(rows, (*OFF_TARGET, Status.NOT_REPORTABLE, Status.NO_DATA, Status.WATCH))
     return [_finding(edition, case, month_before) for case in cases]
 
 

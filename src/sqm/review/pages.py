@@ -6,18 +6,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from sqm.review import attention, formats, pipeline
 from sqm.review.cells import distance_head
+from sqm.review.environment import environment
 from sqm.review.readings import Readings, month_window, reading_of_month
 from sqm.review.sections import build_section
-from sqm.review.svg import shape
 from sqm.review.views import (
     BOARD_SIZES,
     OFF_TARGET,
@@ -72,6 +67,7 @@ def render_review(snapshot: Snapshot, month: date, language: str) -> str:
         sections=[build_section(edition, row, end) for row in rows],
         sources=pipeline.source_rows(edition),
         quality=pipeline.quality_sentence(edition),
+        effect=pipeline.effect_sentence(edition, rows),
         broken=broken,
         rules=_rules_finding(edition, len(broken)),
     )
@@ -166,30 +162,9 @@ def _safe_url(url: str) -> str:
     return url if re.match(r"(https?://|/)", url) else ""
 
 
-def _css_string(text: str) -> Markup:
-    """A quoted CSS string that cannot end the style element it stands in."""
-    safe = "".join(c if c.isalnum() or c == " " else f"\\{ord(c):06x}" for c in text)
-    return Markup('"{}"').format(Markup(safe))  # noqa: S704  nothing but letters and escapes
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("sqm.review"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    sheet = (files("sqm.review") / "style.css").read_text(encoding="utf-8")
-    environment.globals.update(sheet=Markup(sheet), shape=shape)  # noqa: S704  our own sheet
-    environment.filters["css_string"] = _css_string
-    return environment
-
-
 def _render(template: str, edition: Edition, **values: object) -> str:
     return (
-        _environment()
+        environment()
         .get_template(template)
         .render(
             t=edition.words,

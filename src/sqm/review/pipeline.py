@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqm.review import formats
-from sqm.review.views import Edition, late_sources, overdue
+from sqm.review.views import Edition, Row, late_sources, overdue
 from sqm.snapshot import SourceFacts
 from sqm.terms import Status
 
@@ -186,3 +186,12 @@ def quality_sentence(edition: Edition) -> str:
         quarantined=formats.number(quarantined),
         share=formats.percent(accepted / checked),
     )
+
+
+def effect_sentence(edition: Edition, rows: Sequence[Row]) -> str:
+    """How many KPI values the quarantined records could have moved; '' where there are none."""
+    if not _checked(edition.manifest.sources)[1]:
+        return ""
+    touched = sum(row.reading is not None and row.reading.aside > 0 for row in rows)
+    key = "quality_effect" if touched else "quality_effect_none"
+    return edition.words(key, n=touched, m=len(rows))

@@ -9,6 +9,7 @@ from datetime import date
 import polars as pl
 
 from sqm.kpi import BaseKpi
+from sqm.snapshot import with_all_columns
 from sqm.terms import Direction, Status
 from sqm.windows import Unit, add_months, parse_window
 
@@ -41,6 +42,9 @@ class Reading:
     signal: str = ""  # the run rules that the period completes, joined with ','
     chart: str = ""
     limit_points: int = 0
+    aside: int = 0  # quarantined rows that could belong here
+    worst: float | None = None  # the value had all of them counted so; None: no bound
+    best: float | None = None
 
 
 COLUMNS = list(Reading.__dataclass_fields__)
@@ -50,7 +54,7 @@ class Readings:
     """The readings of one snapshot; totals are at hand, segments are looked up."""
 
     def __init__(self, values: pl.DataFrame) -> None:
-        self._values = values
+        self._values = values = with_all_columns(values)
         totals = values.filter(pl.col("by") == "")
         self._totals = {
             (str(kpi), str(window)): frame

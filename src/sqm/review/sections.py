@@ -13,7 +13,7 @@ from sqm.review.cells import bars, dot_plot
 from sqm.review.charts import kpi_chart, value_range
 from sqm.review.course import course_finding, judged, limits_caption, signal_text
 from sqm.review.facts import Fact, facts_of
-from sqm.review.formats import Style
+from sqm.review.formats import Style, number
 from sqm.review.plot import is_drawn
 from sqm.review.readings import Reading, chart_window, charted, period_before
 from sqm.review.segments import Comparison, Mark, compare, first_dimension, is_additive
@@ -133,7 +133,18 @@ def _aside(edition: Edition, row: Row) -> list[str]:
         parts.append(words("change_from", before=name, value=row.before, change=row.change))
     if row.is_provisional:
         parts.append(words("is_provisional"))
+    if reading.aside:
+        parts.append(_effect(edition, row, reading))
     return parts
+
+
+def _effect(edition: Edition, row: Row, reading: Reading) -> str:
+    """How far quarantined records could have moved the value."""
+    aside = number(reading.aside)
+    if reading.worst is None or reading.best is None:
+        return edition.words("effect_unbounded", n=aside)
+    worst, best = row.style.value(reading.worst), row.style.value(reading.best)
+    return edition.words("effect_bounded", n=aside, worst=worst, best=best)
 
 
 def _name_before(edition: Edition, row: Row) -> str:

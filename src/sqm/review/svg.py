@@ -20,6 +20,8 @@ SHAPES = {
     Status.OK: '<circle r="4.6" fill="none" stroke="currentColor" stroke-width="1.8"/>',
     Status.INSUFFICIENT: '<circle r="5" fill="none" stroke="currentColor" stroke-width="1.8"'
     ' stroke-dasharray="2 2.3"/>',
+    Status.NOT_REPORTABLE: '<circle r="5" fill="none" stroke="currentColor" stroke-width="1.8"/>'
+    '<path d="M-3.5 3.5 3.5-3.5" stroke="currentColor" stroke-width="1.8"/>',
     Status.NO_DATA: '<path d="M-4.5-4.5 4.5 4.5M4.5-4.5-4.5 4.5" stroke="currentColor"'
     ' stroke-width="2"/>',
     Status.NO_TARGET: '<path d="M-5 0H5" stroke="currentColor" stroke-width="2"/>',

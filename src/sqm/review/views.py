@@ -33,6 +33,7 @@ OFF_TARGET = (Status.CRITICAL, Status.WARNING)
 URGENCY = (
     Status.CRITICAL,
     Status.WARNING,
+    Status.NOT_REPORTABLE,
     Status.NO_DATA,
     Status.WATCH,
     Status.INSUFFICIENT,
@@ -296,7 +297,7 @@ def tally(rows: Iterable[Row]) -> list[tuple[Status, int]]:
     order = [Status.CRITICAL, Status.WARNING, Status.WATCH, Status.OK]
     for row in rows:
         counts[row.status] += 1
-    order += [Status.INSUFFICIENT, Status.NO_DATA, Status.NO_TARGET]
+    order += [Status.INSUFFICIENT, Status.NOT_REPORTABLE, Status.NO_DATA, Status.NO_TARGET]
     return [(status, counts[status]) for status in order if counts[status]]
 
 

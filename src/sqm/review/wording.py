@@ -150,6 +150,8 @@ def status_sentence(kpi: BaseKpi, reading: Reading | None, style: Style, words: 
     title = kpi.title(words.language)
     if reading is None:
         return words("sentence_no_data", kpi=title, reason=words("reason_no_period"))
+    if reading.status is Status.NOT_REPORTABLE:
+        return words("sentence_not_reportable", kpi=title, aside=number(reading.aside))
     if reading.value is None:
         return words(
             "sentence_undefined" if is_undefined(reading) else "sentence_no_data",

@@ -1,0 +1,126 @@
+"""Readmit rows from quarantine that keep every critical rule of the present suite.
+
+A source that is read in full needs none of this: its next run judges every row anew. Rows of an
+increment do not come again, so they are tried again from the record that quarantine keeps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from sqm.changes import hash_sql, note_changes
+from sqm.expressions import literal, quote
+from sqm.profile_rules import Staged
+from sqm.project import Project
+from sqm.quarantine import MISSING_KEY, UNREADABLE
+from sqm.records import RecordType
+from sqm.suites import Suite
+from sqm.transactions import transaction
+from sqm.upsert import DELTA
+from sqm.validate import validate_records
+
+TABLE = "readmitted"
+
+
+def readmit_rows(
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    run_id: str,
+    as_of: datetime,
+    reports: Path,
+    sources: Collection[str] | None = None,
+) -> dict[str, int]:
+    """Move rows that now keep the rules into the record tables; how many, by source.
+
+    Only rows of `sources`, all unless given. A row whose values could not be read stays: its
+    source has to be read again. So does one whose key has been accepted since. `as_of`: UTC, naive.
+    """
+    wanted = project.settings.sources.keys() if sources is None else sources
+    moved: Counter[str] = Counter(dict.fromkeys(wanted, 0))
+    for record_type in project.record_types.values():
+        named = [n for n in wanted if project.settings.sources[n].records == record_type.name]
+        if not named or not _restage(connection, record_type, named):
+            continue
+        suite = project.suites.get(record_type.name)
+        if suite is not None:
+            staged = Staged(TABLE, as_of, project.settings.timezone)
+            _leave_broken(connection, staged, record_type, _about_rows(suite), reports)
+        moved.update(_move(connection, record_type, run_id, as_of))
+        connection.execute(f"drop table {TABLE}")
+    return dict(moved)
+
+
+def _about_rows(suite: Suite) -> Suite:
+    """The rules that single rows keep or break; a few rows say nothing about the table."""
+    rules = tuple(rule for rule in suite.expectations if rule.is_about_rows)
+    return suite.model_copy(update={"expectations": rules})
+
+
+def _restage(
+    connection: duckdb.DuckDBPyConnection, record_type: RecordType, sources: Collection[str]
+) -> int:
+    """Make records again of the rows whose record is whole, one per key; how many there are."""
+    columns = ", ".join(
+        f"cast(json_extract_string(record, {literal(f'$.{c.name}')}) as {c.sql_type})"
+        f" as {quote(c.name)}"
+        for c in record_type.columns
+    )
+    listed, key = ", ".join(map(literal, sources)), quote(record_type.key)
+    connection.execute(
+        f"create or replace temp table {TABLE} as\n"
+        "select row_number() over (order by source, source_file, source_row) as _row,"
+        " source as _source, rowid as _place,\n"
+        f"  {columns}\n"
+        f"from sqm.quarantine where source in ({listed})\n"
+        f"  and records = {literal(record_type.name)}\n"
+        f"  and record is not null and not starts_with(rule, '{UNREADABLE}')"
+        f" and rule <> '{MISSING_KEY}'\n"
+        f"  and record_key not in (select cast({key} as varchar) from"
+        f" {quote(record_type.name)} where {key} is not null)\n"
+        "qualify row_number() over (partition by record_key order by source, source_row) = 1"
+    )
+    row = connection.execute(f"select count(*) from {TABLE}").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _leave_broken(
+    connection: duckdb.DuckDBPyConnection,
+    staged: Staged,
+    record_type: RecordType,
+    suite: Suite,
+    reports: Path,
+) -> None:
+    verdict = validate_records(connection, staged, record_type, suite, reports)
+    for broken in verdict.broken:
+        connection.execute(f"create or replace temp table still_broken as {broken.query}")
+        connection.execute(f"delete from {TABLE} where _row in (from still_broken)")
+        connection.execute("drop table still_broken")
+
+
+def _move(
+    connection: duckdb.DuckDBPyConnection, record_type: RecordType, run_id: str, at: datetime
+) -> Counter[str]:
+    columns = ", ".join(map(quote, record_type.column_names))
+    connection.execute(
+        f"create or replace temp table {DELTA} as select null::bigint as place,"
+        f" {quote(record_type.key)} as record_key, 'inserted' as change from {TABLE}"
+    )
+    with transaction(connection):
+        note_changes(connection, record_type, DELTA)
+        connection.execute(
+            f"insert into {quote(record_type.name)}"
+            f" ({columns}, _source, _run_id, _first_seen_at, _last_seen_at, _hash)\n"
+            f"select {columns}, _source, $run_id, $at, $at, {hash_sql(record_type.column_names)}\n"
+            f"from {TABLE}",
+            {"run_id": run_id, "at": at},
+        )
+        connection.execute(
+            f"delete from sqm.quarantine where rowid in (select _place from {TABLE})"
+        )
+    rows = connection.execute(f"select _source, count(*) from {TABLE} group by all").fetchall()
+    return Counter(dict(rows))
