@@ -123,9 +123,12 @@ def _started_sql(clock: Clock, record_type: RecordType, calendars: Sequence[str]
     names = {value: str(calendars.index(name)) for value, name in values_of(clock.calendar).items()}
     usual = str(calendars.index(clock.calendar["default"]))
     calendar = _chosen(_text(clock.calendar.get("by")), names, usual)
+    # the number of its row tells a record sooner than its key, unless a column has that name
+    is_taken = record_type.column("rowid") is not None
+    record = f"t.{quote(record_type.key)}" if is_taken else "t.rowid::uinteger"
     level = f",\n    {_text((clock.limit or {}).get('by'))} as level" if _has_levels(clock) else ""
     return f"""_started as (
-  select t.{quote(record_type.key)} as id, epoch_us({since}) as begun,
+  select {record} as record, t.{quote(record_type.key)} as id, epoch_us({since}) as begun,
     case when {until} < $as_of then epoch_us({until}) end as finished,
     {calendar} * {_DAYS} as slot{level}
   from {quote(clock.records)} as t
@@ -143,61 +146,69 @@ def _begun(clock: Clock, of: str = "") -> str:
 
 
 def _changes_sql(clock: Clock, events: Events, tie: str | None) -> str:
-    """Every change of state before now; those of one moment in the order of their numbers."""
+    """Every change of state before now, and which of them can matter.
+
+    Beside its pauses, a record is turned by what does not fit its end: a stop before it, or any
+    other state from it on. `_turned` are the records with one of these, since their first.
+    """
     moment, value = quote(events.at), quote(events.value)
     states = [f"when {value} in ({_literals(clock.stop)}) then {_STOPPED}"]
     if clock.pause:
         states.append(f"when {value} in ({_literals(clock.pause)}) then {_PAUSED}")
     is_state = f" and {quote(events.field)} = {literal(events.state)}" if events.field else ""
-    width, number = _order(tie)
-    return f"""_changes as (
-  select {quote(events.key)} as id, epoch_us({moment}) as moment, {width} as width,
-    {number} as number, case {" ".join(states)} else {_RUNNING} end as state
-  from {quote(events.records)}
-  where {moment} < $as_of and {value} is not null{is_state}
+    number = "null" if tie is None else f"cast({quote(tie)} as varchar)"
+    return f"""_changes as materialized (
+  select record, moment, number, state, moment < ending as is_early
+  from (
+    select {quote(events.key)} as id, epoch_us({moment}) as moment, {number} as number,
+      (case {" ".join(states)} else {_RUNNING} end)::tinyint as state
+    from {quote(events.records)}
+    where {moment} < $as_of and {value} is not null{is_state}
+  ) join (
+    select record, id, coalesce(finished, epoch_us($as_of)) as ending from _started
+  ) using (id)
 ),
-_outlines as (
-  select id, bool_or(state = {_PAUSED}) as has_pause,
-    min(moment) filter (where state = {_STOPPED}) as stopped,
-    max(moment) filter (where state <> {_STOPPED}) as moved
-  from _changes group by id
+_turned as (
+  select record, min(moment) as since, bool_or((state = {_STOPPED}) = is_early) as is_odd
+  from _changes where state = {_PAUSED} or (state = {_STOPPED}) = is_early group by record
 ),
-_records as (  -- winding: paused, or moved on after the first stop; then every change counts
-  select _started.*, least(stopped, finished) as first_stop,
-    coalesce(has_pause or moved >= least(stopped, finished), false) as is_winding
-  from _started left join _outlines using (id)
+_moves as (  -- a record that is not odd stops at its end: its stops say nothing more
+  select record, moment as happened, number, state, is_odd
+  from _changes join _turned using (record)
+  where if(state = {_STOPPED}, is_odd, moment >= since)
 )"""
 
 
 def _sums_sql(stretches: int) -> str:
-    """What the changes of winding records add up to; what happened before the start is moved to it.
+    """What the moves of turned records add up to; what happened before the start is moved to it.
 
-    The end that the record tells is one more stop, unless an event of that moment says so already;
-    without a number it comes last in its moment.
+    The end that an odd record tells is one more stop, unless an event of that moment says so
+    already; without a number it comes last in its moment.
     """
-    worked = _worked("_steps.moment", "d", stretches)
-    return f"""_moves as (
-  select id, begun, slot, moment as happened, width, number, state
-  from _changes join _records using (id) where is_winding
-  union all
-  select id, begun, slot, finished, null, null, {_STOPPED}
-  from _records where is_winding and finished is not null and not exists (
-    from _changes where _changes.id = _records.id and _changes.moment = _records.finished
-      and _changes.state = {_STOPPED})
+    worked = _worked("_turns.moment", "d", stretches)
+    return f"""_steps as (
+  select record, happened, state, lag(state, 1, {_RUNNING}) over (
+      partition by record order by happened, length(number) nulls last, number nulls last) as before
+  from (
+    select record, happened, number, state from _moves
+    union all
+    select record, finished, null, {_STOPPED}
+    from _turned join _started using (record) where is_odd and finished is not null and not exists (
+      from _moves where _moves.record = _turned.record and happened = finished
+        and state = {_STOPPED})
+  )
 ),
-_steps as (
-  select id, slot, greatest(happened, begun) as moment, state,
-    lag(state, 1, {_RUNNING}) over (
-      partition by id order by happened, width nulls last, number nulls last) as before
-  from _moves
+_turns as (
+  select record, slot, greatest(happened, begun) as moment, state, before
+  from _steps join _started using (record) where state <> before
 ),
 _sums as (
-  select id, sum(state - before) as final_state,
+  select record, sum(state - before) as final_state,
     max(moment) filter (where state = {_STOPPED}) as last_stop,
     sum({_turn(_RUNNING)} * ({worked}))::bigint as gained,
     sum({_turn(_PAUSED)} * ({worked}))::bigint as stood
-  from _steps left join {CALENDAR_DAYS} as d on {_slot("_steps.slot", "_steps.moment", "d")}
-  where state <> before group by id
+  from _turns left join {CALENDAR_DAYS} as d on {_slot("_turns.slot", "_turns.moment", "d")}
+  group by record
 )"""
 
 
@@ -209,26 +220,26 @@ def _turn(state: int) -> str:
 def _measured_sql(clock: Clock, stretches: int) -> str:
     """Every started record with its state, its end and its times."""
     level = ", level" if _has_levels(clock) else ""
-    if clock.events is None:
-        ended = f"""select id, begun, slot{level}, 0 as gained, 0 as stood, false as is_winding,
-    if(finished is null, {_RUNNING}, {_STOPPED}) as state, finished as stop
-  from _started"""
-    else:
-        ended = f"""select id, begun, slot{level}, coalesce(gained, 0) as gained,
-    coalesce(stood, 0) as stood, is_winding,
-    case when is_winding then coalesce(final_state, {_RUNNING})
-      when first_stop is not null then {_STOPPED} else {_RUNNING} end as state,
-    if(is_winding, last_stop, greatest(first_stop, begun)) as stop
-  from _records left join _sums using (id)"""
+    told = f"select *, 0 as gained, 0 as stood, {_RUNNING} as told, false as is_odd from _started"
+    if clock.events is not None:
+        told = f"""select _started.*, coalesce(gained, 0) as gained, coalesce(stood, 0) as stood,
+      coalesce(final_state, {_RUNNING}) as told, coalesce(is_odd, false) as is_odd, last_stop
+    from _started left join (from _turned left join _sums using (record)) using (record)"""
+    stop = "finished" if clock.events is None else "if(is_odd, last_stop, finished)"
     first, last = _worked("e.begun", "a", stretches), _worked("e.ended", "b", stretches)
     return f"""_ends as (
-  {ended}
+  select id, begun, slot{level}, gained, stood, told,
+    if(is_odd or finished is null, told, {_STOPPED}) as state,
+    if(state = {_STOPPED}, {stop}, epoch_us($as_of)) as ended
+  from (
+    {told}
+  )
 ),
 _measured as (
   select id, begun, ended, state{level},
-    gained - ({first}) + if(state = {_RUNNING} or not is_winding, {last}, 0) as worked,
-    stood + if(state = {_PAUSED}, {last}, 0) as paused
-  from (select *, if(state = {_STOPPED}, stop, epoch_us($as_of)) as ended from _ends) as e
+    gained - ({first}) + if(told = {_RUNNING}, {last}, 0) as worked,
+    stood + if(told = {_PAUSED}, {last}, 0) as paused
+  from _ends as e
   left join {CALENDAR_DAYS} as a on {_slot("e.slot", "e.begun", "a")}
   left join {CALENDAR_DAYS} as b on {_slot("e.slot", "e.ended", "b")}
 )"""
