@@ -169,11 +169,14 @@ def _changes_sql(clock: Clock, events: Events, tie: str | None) -> str:
   ) using (id)
 ),
 _turned as (
-  select record, min(moment) as since, bool_or((state = {_STOPPED}) = is_early) as is_odd
-  from _changes where state = {_PAUSED} or (state = {_STOPPED}) = is_early group by record
+  select record, since, is_odd, begun, finished, slot
+  from (
+    select record, min(moment) as since, bool_or((state = {_STOPPED}) = is_early) as is_odd
+    from _changes where state = {_PAUSED} or (state = {_STOPPED}) = is_early group by record
+  ) join _started using (record)
 ),
 _moves as (  -- a record that is not odd stops at its end: its stops say nothing more
-  select record, moment as happened, number, state, is_odd
+  select record, begun, slot, moment as happened, number, state
   from _changes join _turned using (record)
   where if(state = {_STOPPED}, is_odd, moment >= since)
 )"""
@@ -185,30 +188,27 @@ def _sums_sql(stretches: int) -> str:
     The end that an odd record tells is one more stop, unless an event of that moment says so
     already; without a number it comes last in its moment.
     """
-    worked = _worked("_turns.moment", "d", stretches)
+    worked = _worked("_steps.moment", "d", stretches)
     return f"""_steps as (
-  select record, happened, state, lag(state, 1, {_RUNNING}) over (
+  select record, slot, greatest(happened, begun) as moment, state,
+    lag(state, 1, {_RUNNING}) over (
       partition by record order by happened, length(number) nulls last, number nulls last) as before
   from (
-    select record, happened, number, state from _moves
+    from _moves
     union all
-    select record, finished, null, {_STOPPED}
-    from _turned join _started using (record) where is_odd and finished is not null and not exists (
+    select record, begun, slot, finished, null, {_STOPPED}
+    from _turned where is_odd and finished is not null and not exists (
       from _moves where _moves.record = _turned.record and happened = finished
         and state = {_STOPPED})
   )
-),
-_turns as (
-  select record, slot, greatest(happened, begun) as moment, state, before
-  from _steps join _started using (record) where state <> before
 ),
 _sums as (
   select record, sum(state - before) as final_state,
     max(moment) filter (where state = {_STOPPED}) as last_stop,
     sum({_turn(_RUNNING)} * ({worked}))::bigint as gained,
     sum({_turn(_PAUSED)} * ({worked}))::bigint as stood
-  from _turns left join {CALENDAR_DAYS} as d on {_slot("_turns.slot", "_turns.moment", "d")}
-  group by record
+  from _steps left join {CALENDAR_DAYS} as d on {_slot("_steps.slot", "_steps.moment", "d")}
+  where state <> before group by record
 )"""
 
 
@@ -220,17 +220,16 @@ def _turn(state: int) -> str:
 def _measured_sql(clock: Clock, stretches: int) -> str:
     """Every started record with its state, its end and its times."""
     level = ", level" if _has_levels(clock) else ""
-    told = f"select *, 0 as gained, 0 as stood, {_RUNNING} as told, false as is_odd from _started"
+    told = f"select *, 0 as gained, 0 as stood, {_RUNNING} as told, null as last_stop from _started"
     if clock.events is not None:
         told = f"""select _started.*, coalesce(gained, 0) as gained, coalesce(stood, 0) as stood,
-      coalesce(final_state, {_RUNNING}) as told, coalesce(is_odd, false) as is_odd, last_stop
-    from _started left join (from _turned left join _sums using (record)) using (record)"""
-    stop = "finished" if clock.events is None else "if(is_odd, last_stop, finished)"
+      coalesce(final_state, {_RUNNING}) as told, last_stop
+    from _started left join _sums using (record)"""
     first, last = _worked("e.begun", "a", stretches), _worked("e.ended", "b", stretches)
-    return f"""_ends as (
+    return f"""_ends as (  -- only an odd record has a last stop
   select id, begun, slot{level}, gained, stood, told,
-    if(is_odd or finished is null, told, {_STOPPED}) as state,
-    if(state = {_STOPPED}, {stop}, epoch_us($as_of)) as ended
+    if(last_stop is null and finished is not null, {_STOPPED}, told) as state,
+    if(state = {_STOPPED}, coalesce(last_stop, finished), epoch_us($as_of)) as ended
   from (
     {told}
   )
