@@ -2,8 +2,9 @@
 
 With W(t), the working time of the calendar up to t, the working time of a record is the sum of W
 where its clock stops running less the sum of W where it starts: one look-up per change of state,
-in the row of the day. Only records that were paused or reopened need their events in order; all
-others run from their beginning to their first stop.
+in the row of the day. Only records that were paused or reopened need their events in order, and
+of these only the ones that can matter; all others run from their beginning to their end. One join
+gives the events the numbers of their records, and compares them with the ends of these.
 """
 
 from __future__ import annotations
@@ -146,10 +147,11 @@ def _begun(clock: Clock, of: str = "") -> str:
 
 
 def _changes_sql(clock: Clock, events: Events, tie: str | None) -> str:
-    """Every change of state before now, and which of them can matter.
+    """The changes of state before now, and the moves among them: those that can matter.
 
-    Beside its pauses, a record is turned by what does not fit its end: a stop before it, or any
-    other state from it on. `_turned` are the records with one of these, since their first.
+    A record is turned by a pause, by a stop before its end, and by any other state from its end on:
+    then it is late. All others run from their beginning to their end. Before its first such change
+    a turned record runs; from its end on it is stopped, unless it is late.
     """
     moment, value = quote(events.at), quote(events.value)
     states = [f"when {value} in ({_literals(clock.stop)}) then {_STOPPED}"]
@@ -169,41 +171,41 @@ def _changes_sql(clock: Clock, events: Events, tie: str | None) -> str:
   ) using (id)
 ),
 _turned as (
-  select record, since, is_odd, begun, finished, slot
+  select record, since, is_late, begun, finished, slot
   from (
-    select record, min(moment) as since, bool_or((state = {_STOPPED}) = is_early) as is_odd
+    select record, min(moment) as since, bool_or(state <> {_STOPPED} and not is_early) as is_late
     from _changes where state = {_PAUSED} or (state = {_STOPPED}) = is_early group by record
   ) join _started using (record)
 ),
-_moves as (  -- a record that is not odd stops at its end: its stops say nothing more
-  select record, begun, slot, moment as happened, number, state
+_moves as (
+  select record, is_late, begun, slot, moment as happened, number, state
   from _changes join _turned using (record)
-  where if(state = {_STOPPED}, is_odd, moment >= since)
+  where if(state = {_STOPPED}, is_early or is_late, moment >= since)
 )"""
 
 
 def _sums_sql(stretches: int) -> str:
     """What the moves of turned records add up to; what happened before the start is moved to it.
 
-    The end that an odd record tells is one more stop, unless an event of that moment says so
-    already; without a number it comes last in its moment.
+    The end of a late record is one more move, unless an event of that moment says so already;
+    without a number it comes last in its moment.
     """
     worked = _worked("_steps.moment", "d", stretches)
     return f"""_steps as (
-  select record, slot, greatest(happened, begun) as moment, state,
+  select record, is_late, slot, greatest(happened, begun) as moment, state,
     lag(state, 1, {_RUNNING}) over (
       partition by record order by happened, length(number) nulls last, number nulls last) as before
   from (
     from _moves
     union all
-    select record, begun, slot, finished, null, {_STOPPED}
-    from _turned where is_odd and finished is not null and not exists (
+    select record, is_late, begun, slot, finished, null, {_STOPPED}
+    from _turned where is_late and finished is not null and not exists (
       from _moves where _moves.record = _turned.record and happened = finished
         and state = {_STOPPED})
   )
 ),
 _sums as (
-  select record, sum(state - before) as final_state,
+  select record, bool_or(is_late) as is_late, sum(state - before) as final_state,
     max(moment) filter (where state = {_STOPPED}) as last_stop,
     sum({_turn(_RUNNING)} * ({worked}))::bigint as gained,
     sum({_turn(_PAUSED)} * ({worked}))::bigint as stood
@@ -218,18 +220,24 @@ def _turn(state: int) -> str:
 
 
 def _measured_sql(clock: Clock, stretches: int) -> str:
-    """Every started record with its state, its end and its times."""
+    """Every started record with its state, its end and its times.
+
+    `told` is the state that the moves lead to; unless they are late, the end comes after them.
+    """
     level = ", level" if _has_levels(clock) else ""
-    told = f"select *, 0 as gained, 0 as stood, {_RUNNING} as told, null as last_stop from _started"
+    told = f"""select *, 0 as gained, 0 as stood, {_RUNNING} as told, false as is_late,
+      null as last_stop
+    from _started"""
     if clock.events is not None:
         told = f"""select _started.*, coalesce(gained, 0) as gained, coalesce(stood, 0) as stood,
-      coalesce(final_state, {_RUNNING}) as told, last_stop
+      coalesce(final_state, {_RUNNING}) as told, is_late, last_stop
     from _started left join _sums using (record)"""
     first, last = _worked("e.begun", "a", stretches), _worked("e.ended", "b", stretches)
-    return f"""_ends as (  -- only an odd record has a last stop
+    return f"""_ends as (
   select id, begun, slot{level}, gained, stood, told,
-    if(last_stop is null and finished is not null, {_STOPPED}, told) as state,
-    if(state = {_STOPPED}, coalesce(last_stop, finished), epoch_us($as_of)) as ended
+    if(finished is null or is_late, told, {_STOPPED}) as state,
+    case when told = {_STOPPED} then last_stop when state = {_STOPPED} then finished
+      else epoch_us($as_of) end as ended
   from (
     {told}
   )
