@@ -5,18 +5,36 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Median seconds on the clock of the wall, and of CPU in all threads of this process."""
+
+    wall: float
+    cpu: float
 
 
 def rounds(contenders: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
     """Median seconds of each contender, taken in turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    return {name: taken.wall for name, taken in rounds_with_cpu(contenders, runs).items()}
+
+
+def rounds_with_cpu(contenders: Mapping[str, Callable[[], object]], runs: int) -> dict[str, Taken]:
+    """As rounds, with the seconds of CPU: steadier where others use the machine too."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for _ in range(runs):
         for name, run in contenders.items():
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             run()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: median(each) for name, each in seconds.items()}
+            spent = time.perf_counter() - began, time.process_time() - began_cpu
+            taken[name].append(spent)
+    return {
+        name: Taken(median(wall for wall, _ in each), median(cpu for _, cpu in each))
+        for name, each in taken.items()
+    }
 
 
 def report(title: str, seconds: Mapping[str, float], ours: str) -> None:

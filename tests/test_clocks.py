@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from sqm.compute import compute_values, make_clock_tables
 from sqm.errors import DefinitionError
 from sqm.kpi import BaseKpi
 from sqm.project import load_project
-from sqm.records import BUILT_IN
+from sqm.records import BUILT_IN, Column
 
 FOLDER = Path(__file__).parent / "clocks"
 sys.path.insert(0, str(FOLDER))
@@ -283,6 +284,38 @@ def test_without_events_a_clock_runs_from_one_timestamp_to_the_other():
 
 
 OFFICE = {"office": CONFORMANCE["calendars"]["office"]}
+
+
+def test_records_may_have_a_column_of_the_name_by_which_duckdb_numbers_rows():
+    clock = Clock.model_validate(CLOCK | {"calendar": "office"})
+    usual = BUILT_IN["tickets"]
+    named = Column("rowid", "text", "the number of the row in another system")
+    tickets = replace(usual, columns=(*usual.columns, named))
+    with tables(
+        tickets=[
+            {"ticket_id": "1", "opened_at": "2026-11-02 08:00"},
+            {"ticket_id": "2", "opened_at": "2026-11-02 08:00"},
+        ],
+        ticket_events=[
+            {"event_id": "1", "ticket_id": "2", "changed_at": "2026-11-02 09:00",
+             "field": "status", "to_value": "on_hold"},
+        ],
+    ) as connection:  # fmt: skip
+        connection.execute("alter table tickets add column rowid varchar default 'the same'")
+
+        make_clock_tables(
+            connection, {"sla": clock}, calendars_of(OFFICE), BUILT_IN | {"tickets": tickets},
+            datetime(2026, 11, 2, 11, tzinfo=UTC),
+        )  # fmt: skip
+
+        rows = connection.execute(
+            "select id, epoch(sla_working) / 3600, epoch(sla_paused) / 3600 from clock_sla"
+        ).fetchall()
+
+    # Mon 9-12 in Berlin; the second is on hold from 10
+    assert sorted(rows) == [("1", 3, 0), ("2", 1, 2)]
+
+
 TICKETS = [
     # Mon 9-12 in Berlin with an hour on hold: 2 h
     {"ticket_id": "1", "region": "North", "severity": "critical",

