@@ -50,6 +50,11 @@ SCHEMA = {
     "signal": pl.String,
     "chart": pl.String,
     "limit_points": pl.Int64,
+    "ewma": pl.Float64,
+    "ewma_low": pl.Float64,
+    "ewma_high": pl.Float64,
+    "cusum_high": pl.Float64,
+    "cusum_low": pl.Float64,
 }
 
 SETTINGS = Settings.model_validate(
@@ -198,6 +203,11 @@ def row(kpi: Kpi, value: float | None, **changes: Any) -> dict[str, Any]:
         "signal": "",
         "chart": "",
         "limit_points": 0,
+        "ewma": None,
+        "ewma_low": None,
+        "ewma_high": None,
+        "cusum_high": None,
+        "cusum_low": None,
     } | changes
 
 

@@ -40,6 +40,11 @@ SCHEMA = {
     "signal": pl.String,
     "chart": pl.String,
     "limit_points": pl.Int64,
+    "ewma": pl.Float64,
+    "ewma_low": pl.Float64,
+    "ewma_high": pl.Float64,
+    "cusum_high": pl.Float64,
+    "cusum_low": pl.Float64,
 }
 
 _KPI = TypeAdapter[Kpi](Annotated[Kpi, Field(discriminator="kind")])
@@ -111,6 +116,11 @@ def row(kpi: str, window: str, start: date, value: float | None, **more: Any) ->
         "signal": "",
         "chart": "",
         "limit_points": 0,
+        "ewma": None,
+        "ewma_low": None,
+        "ewma_high": None,
+        "cusum_high": None,
+        "cusum_low": None,
         **more,
     }
 

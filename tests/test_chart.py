@@ -95,7 +95,7 @@ def test_the_columns_follow_those_of_the_values():
 
     assert values.columns == list(COLUMNS)
     assert values.select(*CHART_COLUMNS).dtypes == [
-        pl.Float64, pl.Float64, pl.Float64, pl.String, pl.String, pl.Int64
+        pl.Float64, pl.Float64, pl.Float64, pl.String, pl.String, pl.Int64, *[pl.Float64] * 5
     ]  # fmt: skip
 
 
