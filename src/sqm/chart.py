@@ -124,33 +124,44 @@ class _Drawn:
 
 
 def _chart_kpi(rows: pl.DataFrame, kpi: BaseKpi, today: date, charted: _Columns) -> None:
-    rows = rows.filter(pl.col("value").is_not_null()).sort("by", "segment", "period_start")
-    if rows.is_empty():
-        return
+    rows = rows.sort("by", "segment", "period_start")
     everything = _points_of(rows)
     stretches, now = _stretches(kpi), np.datetime64(today)
-    scale = kpi.scale if isinstance(kpi, Rate) else 1.0
     number = rows.select(pl.struct("by", "segment").rle_id().cast(pl.Int64)).to_series()
     edges = [0, *(np.flatnonzero(np.diff(number.to_numpy())) + 1).tolist(), len(rows)]
     for first, last in pairwise(edges):
-        if last - first < MINIMUM:
-            continue
         series = everything.part(slice(first, last))
-        floor, ceiling = _bounds(kpi, series.values)
+        known = series.values[~np.isnan(series.values)]
+        if len(known) < MINIMUM:
+            continue
+        bounds = _bounds(kpi, known)
         for stretch in stretches:
             inside = (series.start >= stretch.start) & (series.start < stretch.end)
-            points = series if inside.all() else series.part(inside)
+            periods = series if inside.all() else series.part(inside)
+            points = periods.part(~np.isnan(periods.values))
             drawn = _draw(points, kpi, stretch)
             if drawn is None:
                 continue
-            unit = scale if drawn.kind in ("u", "laney_u") else 1.0
-            charted.put(points.row, "center", drawn.chart.center * unit)
-            charted.put(points.row, "limit_low", np.maximum(drawn.chart.low * unit, floor))
-            charted.put(points.row, "limit_high", np.minimum(drawn.chart.high * unit, ceiling))
-            charted.put(points.row, "limit_points", drawn.points)
-            charted.put(points.row, "chart", drawn.kind)
+            unit = kpi.scale if isinstance(kpi, Rate) and drawn.kind in ("u", "laney_u") else 1.0
+            _put_limits(drawn, points.row, unit, bounds, charted)
             tested = (points.end <= now) & drawn.is_large
-            _test(drawn, tested, points.row[tested], kpi.chart, unit, charted)
+            drift = _test(drawn, tested, points.row[tested], kpi.chart, unit, charted)
+            _carry_over(drift, periods, points.start[tested], now, charted)
+
+
+def _put_limits(
+    drawn: _Drawn,
+    rows: NDArray[np.int64],
+    unit: float,
+    bounds: tuple[float, float],
+    charted: _Columns,
+) -> None:
+    floor, ceiling = bounds
+    charted.put(rows, "center", drawn.chart.center * unit)
+    charted.put(rows, "limit_low", np.maximum(drawn.chart.low * unit, floor))
+    charted.put(rows, "limit_high", np.minimum(drawn.chart.high * unit, ceiling))
+    charted.put(rows, "limit_points", drawn.points)
+    charted.put(rows, "chart", drawn.kind)
 
 
 def _test(
@@ -160,14 +171,32 @@ def _test(
     policy: Policy,
     unit: float,
     charted: _Columns,
-) -> None:
+) -> dict[str, Column]:
     """Run rules, EWMA and CUSUM of the points of one stretch that are tested."""
     chart = drawn.chart.part(tested)
     drift = find_drift(chart, drawn.usual_sigma, policy)
     signals = find_signals(chart, policy.rules) | drift.signals
     charted.put(rows, "signal", name_signals(signals, len(rows)))
-    for name, column in drift.columns.items():
-        charted.put(rows, name, column * (1.0 if name in SUMS else unit))
+    columns = {
+        name: column * (1.0 if name in SUMS else unit) for name, column in drift.columns.items()
+    }
+    for name, column in columns.items():
+        charted.put(rows, name, column)
+    return columns
+
+
+def _carry_over(
+    drift: dict[str, Column], periods: _Points, tested: Days, now: np.datetime64, charted: _Columns
+) -> None:
+    """Periods that are over but wait for their cohort to mature keep the last EWMA and CUSUM.
+
+    Without it a KPI that matures late would never show drift in its latest complete period.
+    """
+    if not len(tested):
+        return
+    waiting = (periods.start > tested[-1]) & (periods.end <= now) & ~periods.is_final
+    for name, column in drift.items():
+        charted.put(periods.row[waiting], name, column[-1])
 
 
 def _points_of(rows: pl.DataFrame) -> _Points:

@@ -52,8 +52,14 @@ class Chart:
 
     def part(self, points: Mask) -> Chart:
         """The same chart with these points only."""
-        columns = (self.values, self.center, self.sigma, self.low, self.high)
-        return Chart(*(column[points] for column in columns), width=self.width)
+        return Chart(
+            self.values[points],
+            self.center[points],
+            self.sigma[points],
+            self.low[points],
+            self.high[points],
+            self.width,
+        )
 
 
 SigmaOf = Callable[[Column, Mask | None], float]

@@ -173,8 +173,9 @@ class Chart(Definition):
     @classmethod
     def _named_sets(cls, rules: object) -> object:
         if isinstance(rules, list | tuple):
-            in_sets = [RULE_SETS.get(rule, [rule]) if isinstance(rule, str) else [rule]
-                       for rule in rules]
+            in_sets = [
+                RULE_SETS.get(rule, [rule]) if isinstance(rule, str) else [rule] for rule in rules
+            ]
             return [rule for each in in_sets for rule in each]
         if not isinstance(rules, str):
             return rules
