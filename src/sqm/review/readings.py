@@ -41,6 +41,11 @@ class Reading:
     signal: str = ""  # the run rules that the period completes, joined with ','
     chart: str = ""
     limit_points: int = 0
+    ewma: float | None = None
+    ewma_low: float | None = None
+    ewma_high: float | None = None
+    cusum_high: float | None = None  # in sigmas
+    cusum_low: float | None = None
 
 
 COLUMNS = list(Reading.__dataclass_fields__)
