@@ -93,6 +93,8 @@ def control_chart(scope: Scope) -> timeseries.Panel:
     averaged = any(has_drift(kpi, Rule.EWMA) for kpi in scope.kpis)
     lines = "|".join([CENTER, LIMIT_LOW, LIMIT_HIGH, *(_AVERAGE if averaged else ()), "target"])
     charted = scope.charted(f'__name__="sqm_${{kpi}}_{CENTER}"')
+    if averaged:  # a week that waits for its cohort has an average, but no value and no limits
+        charted = scope.charted(f'__name__=~"sqm_${{kpi}}_({CENTER}|{EWMA})"')
     signals = scope.charted(f'__name__="sqm_${{kpi}}_{SIGNAL}"')
     for unit in scope.units([kpi for kpi in scope.kpis if has_chart(kpi)]):
         own = scope.charted(f'__name__="sqm_${{kpi}}_{unit.value}"')
