@@ -53,6 +53,11 @@ SCHEMA = {
     "aside": pl.Int64,
     "worst": pl.Float64,
     "best": pl.Float64,
+    "ewma": pl.Float64,
+    "ewma_low": pl.Float64,
+    "ewma_high": pl.Float64,
+    "cusum_high": pl.Float64,
+    "cusum_low": pl.Float64,
 }
 
 SETTINGS = Settings.model_validate(
@@ -148,6 +153,48 @@ def open_tickets(**changes: Any) -> PointInTime:
     )
 
 
+def first_time_fix(**changes: Any) -> Share:
+    """Higher is better; a chart by week with EWMA, an alert on the total and on each region."""
+    return Share.model_validate(
+        {
+            "name": "first_time_fix",
+            "title": {"en": "First-time fix"},
+            "description": {"en": "Share of repairs after which nobody had to come again."},
+            "owner": "field-service",
+            "unit": "ratio",
+            "direction": "higher_is_better",
+            "kind": "share",
+            "records": "jobs",
+            "at": "completed_at",
+            "numerator": "visits = 1",
+            "dimensions": ["region"],
+            "windows": ["week", "rolling_28d"],
+            "targets": [{"from": "2026-01-01", "target": 0.88, "critical": 0.84}],
+            "min_sample": 50,
+            "alert": {"by": ["region"], "for": "5m", "severity": "page"},
+            "chart": {"rules": ["we1", "ewma"]},
+            "family": "field_service",
+            **changes,
+        }
+    )
+
+
+def repeat_visits(**changes: Any) -> Share:
+    """Lower is better; a chart by week with CUSUM and with EWMA, an alert on the total."""
+    return first_time_fix(
+        **{
+            "name": "repeat_visits",
+            "title": {"en": "Repeat visits"},
+            "direction": "lower_is_better",
+            "numerator": "visits > 1",
+            "targets": [{"from": "2026-01-01", "target": 0.1, "critical": 0.2}],
+            "alert": {"for": "5m", "severity": "ticket"},
+            "chart": {"rules": ["ewma", "cusum"], "cusum": {"k": 0.5, "h": 4.5}},
+            **changes,
+        }
+    )
+
+
 def complaints(**changes: Any) -> CountKpi:
     """No target, no alert."""
     return CountKpi.model_validate(
@@ -204,6 +251,11 @@ def row(kpi: Kpi, value: float | None, **changes: Any) -> dict[str, Any]:
         "aside": 0,
         "worst": value,
         "best": value,
+        "ewma": None,
+        "ewma_low": None,
+        "ewma_high": None,
+        "cusum_high": None,
+        "cusum_low": None,
     } | changes
 
 

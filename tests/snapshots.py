@@ -43,6 +43,11 @@ SCHEMA = {
     "aside": pl.Int64,
     "worst": pl.Float64,
     "best": pl.Float64,
+    "ewma": pl.Float64,
+    "ewma_low": pl.Float64,
+    "ewma_high": pl.Float64,
+    "cusum_high": pl.Float64,
+    "cusum_low": pl.Float64,
 }
 
 _KPI = TypeAdapter[Kpi](Annotated[Kpi, Field(discriminator="kind")])
@@ -117,6 +122,11 @@ def row(kpi: str, window: str, start: date, value: float | None, **more: Any) ->
         "aside": 0,
         "worst": value,
         "best": value,
+        "ewma": None,
+        "ewma_low": None,
+        "ewma_high": None,
+        "cusum_high": None,
+        "cusum_low": None,
         **more,
     }
 

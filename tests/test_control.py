@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqm import control
 from sqm.control import Chart
 from sqm.runrules import find_signals, name_signals
-from sqm.terms import RULE_SETS, Rule
+from sqm.terms import DRIFT_RULES, RULE_SETS, Rule
 
 
 def column(*numbers: float) -> np.ndarray:
@@ -337,7 +337,7 @@ def test_the_lowest_rule_of_a_point_comes_first():
 
 
 def test_every_rule_is_known():
-    assert list(find_signals(around_zero(0, 0), Rule)) == sorted(Rule)
+    assert list(find_signals(around_zero(0, 0), Rule)) == sorted(set(Rule) - set(DRIFT_RULES))
     assert len(RULE_SETS["western_electric"]) == 4
     assert len(RULE_SETS["nelson"]) == 8
 

@@ -13,7 +13,19 @@ from sqm import __version__
 from sqm.cli import cli
 from sqm.expressions import FUNCTIONS
 from sqm.kpi import KINDS
-from sqm.terms import Alert, Count, Related, Status, Target, Unit
+from sqm.terms import (
+    Alert,
+    Baseline,
+    Chart,
+    Count,
+    Cusum,
+    Ewma,
+    Related,
+    Rule,
+    Status,
+    Target,
+    Unit,
+)
 
 
 def read(name: str) -> str:
@@ -59,12 +71,20 @@ def test_what_the_readme_writes_after_a_command_exists(commands, name):
     assert set(re.findall(r"--[\w-]+", commands[name])) <= options
 
 
-@pytest.mark.parametrize("key", keys_of(*KINDS.values(), Alert, Count, Related, Target))
+CHART = (Chart, Ewma, Cusum, Baseline)
+
+
+@pytest.mark.parametrize("key", keys_of(*KINDS.values(), Alert, Count, Related, Target, *CHART))
 def test_every_key_of_a_kpi_is_explained(key):
     # keys of one kind are listed in the table of kinds, without backticks
     tables = " ".join(re.findall(r"^\|.*\|$", read("metrics/README.md"), re.MULTILINE))
 
     assert re.search(rf"\b{key}\b", tables + code_in(read("metrics/README.md")))
+
+
+@pytest.mark.parametrize("rule", [rule for rule in Rule if not rule[-1].isdigit()])
+def test_every_rule_that_is_no_number_in_a_set_is_explained(rule):
+    assert f"`{rule}`" in read("metrics/README.md")
 
 
 @pytest.mark.parametrize("word", [*KINDS, *Unit])

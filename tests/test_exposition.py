@@ -5,7 +5,16 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from published import complaints, on_time_rate, open_tickets, row, snapshot, time_to_restore
+from published import (
+    complaints,
+    first_time_fix,
+    on_time_rate,
+    open_tickets,
+    repeat_visits,
+    row,
+    snapshot,
+    time_to_restore,
+)
 
 from sqm.exposition import Exposed, metrics_of, registry_over
 from sqm.series import STATUS_NUMBERS
@@ -200,6 +209,45 @@ def test_the_control_chart_of_the_latest_complete_week():
     assert found["sqm_on_time_rate_limit_low"] == [(total, 0.90), (coast, 0.90)]
     assert found["sqm_on_time_rate_limit_high"] == [(total, 0.96), (coast, 0.96)]
     assert found["sqm_on_time_rate_signal"] == [(total, 0), (coast, 1)]
+
+
+DRIFTING = {"window": "week", "ewma": 0.87, "ewma_low": 0.874, "ewma_high": 0.896,
+            "cusum_high": 0.0, "cusum_low": 5.25}  # fmt: skip
+
+
+def test_average_and_sums_are_series_where_the_kpi_has_them():
+    kpi = repeat_visits()
+    week_before = DRIFTING | {"period_end": date(2026, 10, 19), "ewma": 0.9}
+    made = snapshot(
+        [kpi],
+        [
+            row(kpi, 0.9, **week_before),
+            row(kpi, None, **DRIFTING | {"period_end": date(2026, 10, 26)}),
+            row(kpi, 0.9),  # another window than the chart's
+        ],
+    )
+
+    found = samples(made)
+
+    total = {"window": "week"}
+    assert found["sqm_repeat_visits_ewma"] == [(total, 0.87)]
+    assert found["sqm_repeat_visits_ewma_low"] == [(total, 0.874)]
+    assert found["sqm_repeat_visits_ewma_high"] == [(total, 0.896)]
+    assert found["sqm_repeat_visits_cusum_high"] == [(total, 0)]
+    assert found["sqm_repeat_visits_cusum_low"] == [(total, 5.25)]
+
+
+def test_a_statistic_that_is_not_chosen_has_no_series():
+    average_only, neither = first_time_fix(), on_time_rate()
+    rows = [row(kpi, 0.9, **DRIFTING) for kpi in (average_only, neither)]
+
+    found = samples(snapshot([average_only, neither], rows))
+
+    assert {name for name in found if "ewma" in name or "cusum" in name} == {
+        "sqm_first_time_fix_ewma",
+        "sqm_first_time_fix_ewma_low",
+        "sqm_first_time_fix_ewma_high",
+    }
 
 
 def test_a_kpi_without_a_chart_has_no_series_of_one():

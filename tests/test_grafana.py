@@ -4,7 +4,15 @@ import re
 import pytest
 from jsonschema import Draft7Validator
 from programs import ROOT
-from published import SETTINGS, complaints, on_time_rate, open_tickets, row, snapshot
+from published import (
+    SETTINGS,
+    complaints,
+    first_time_fix,
+    on_time_rate,
+    open_tickets,
+    row,
+    snapshot,
+)
 from published import time_to_restore as time_to_restore
 
 from sqm.exposition import Exposed, metrics_of, registry_over
@@ -106,6 +114,18 @@ def test_limits_are_dotted_and_the_target_is_dashed():
     }
 
     assert styles == {"limit_high": "dot", "limit_low": "dot", "target": "dash"}
+
+
+def test_the_control_chart_has_the_average_where_a_kpi_has_one():
+    board = overview(kpis=[on_time_rate(), first_time_fix()])
+
+    shown = panel(board, "$kpi: control chart")
+    [asked] = [t["expr"] for t in shown["targets"] if t["refId"] == "ratio"]
+    named = {o["matcher"]["options"] for o in shown["fieldConfig"]["overrides"]}
+    assert "(ratio|center|limit_low|limit_high|ewma|ewma_high|ewma_low|target)" in asked
+    assert 'and on (window) {__name__=~"sqm_${kpi}_(center|ewma)",' in asked
+    assert {"ewma", "ewma_high", "ewma_low"} <= named
+    assert "ewma" not in json.dumps(panel(overview(), "$kpi: control chart"))
 
 
 def test_without_charts_there_is_no_panel_of_one():

@@ -5,8 +5,17 @@ from pathlib import Path
 import pytest
 import yaml
 from programs import ROOT, run
-from published import SETTINGS, complaints, on_time_rate, open_tickets, time_to_restore
+from published import (
+    SETTINGS,
+    complaints,
+    first_time_fix,
+    on_time_rate,
+    open_tickets,
+    repeat_visits,
+    time_to_restore,
+)
 
+from sqm.drift_alerts import drift_alert_name
 from sqm.records import BUILT_IN
 from sqm.render import rendered_files
 from sqm.rules import (
@@ -19,7 +28,14 @@ from sqm.rules import (
 from sqm.runbook import render_runbook
 from sqm.series import STALE_AFTER_SECONDS
 
-KPIS = [on_time_rate(), time_to_restore(), open_tickets(), complaints()]
+KPIS = [
+    on_time_rate(),
+    time_to_restore(),
+    open_tickets(),
+    complaints(),
+    first_time_fix(),
+    repeat_visits(),
+]
 PIPELINE_ALERTS = ROOT / "dashboards" / "prometheus" / "pipeline_alerts.yaml"
 
 
@@ -107,6 +123,69 @@ def test_a_kpi_without_an_alert_policy_has_no_rules():
     assert yaml.safe_load(render_alert_rules([complaints()], SETTINGS)) == {"groups": []}
 
 
+def test_slow_drift_has_a_ticket_of_its_own_for_total_and_segments():
+    drifting = [
+        rule
+        for rule in rules_of(render_alert_rules([first_time_fix()], SETTINGS))
+        if rule["alert"] == "FirstTimeFixDrifting"
+    ]
+
+    total, segment = '{window="week",region=""}', '{window="week",region!=""}'
+    fresh = "and on () (time() - max(sqm_last_success_timestamp_seconds) < 93600)"
+    assert [rule["expr"] for rule in drifting] == [
+        f"(sqm_first_time_fix_ewma{place} < sqm_first_time_fix_ewma_low{place})\n{fresh}"
+        for place in (total, segment)
+    ]
+    assert {rule["labels"]["severity"] for rule in drifting} == {"ticket"}
+    assert {rule["labels"]["threshold"] for rule in drifting} == {"drift"}
+    assert [rule["labels"]["scope"] for rule in drifting] == ["total", "segment"]
+    assert {(rule["for"], rule["keep_firing_for"]) for rule in drifting} == {("5m", "5m")}
+
+
+def test_either_statistic_is_enough_and_the_bad_side_counts():
+    [rule] = [
+        rule
+        for rule in rules_of(render_alert_rules([repeat_visits()], SETTINGS))
+        if rule["alert"] == "RepeatVisitsDrifting"
+    ]
+
+    place = '{window="week",region=""}'
+    assert rule["expr"].splitlines()[:2] == [
+        f"(sqm_repeat_visits_ewma{place} > sqm_repeat_visits_ewma_high{place}",
+        f"or sqm_repeat_visits_cusum_high{place} > 4.5)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "kpi",
+    [
+        pytest.param(first_time_fix(chart={}), id="no such rule"),
+        pytest.param(first_time_fix(alert=None), id="nobody wants to be told"),
+        pytest.param(on_time_rate(), id="the usual chart"),
+    ],
+)
+def test_without_rule_or_alert_policy_there_is_no_alert_on_drift(kpi):
+    names = {rule["alert"] for rule in rules_of(render_alert_rules([kpi], SETTINGS))}
+
+    assert drift_alert_name(kpi) not in names
+    assert f"### {drift_alert_name(kpi)}" not in render_runbook([kpi])
+
+
+def test_drift_keeps_quiet_while_a_threshold_is_breached():
+    rules = yaml.safe_load(render_alertmanager(KPIS, SETTINGS))["inhibit_rules"]
+
+    [found] = [r for r in rules if 'threshold="drift"' in r["target_matchers"]]
+    assert found["source_matchers"] == ['service="sqm"', 'threshold=~"critical|warning"']
+    assert found["equal"] == ["kpi", "region", "product"]
+
+
+def test_the_runbook_says_which_statistic_and_which_side():
+    text = render_runbook([first_time_fix(), repeat_visits()])
+
+    assert "slow drift.** EWMA of the control chart by `week` is beyond its lower limit" in text
+    assert "slow drift.** EWMA or CUSUM of the control chart by `week` is beyond its upper" in text
+
+
 def test_no_number_is_in_a_label():
     for rule in rules_of(render_alert_rules(KPIS, SETTINGS)):
         assert set(rule["labels"]) == {
@@ -183,7 +262,7 @@ def test_prometheus_accepts_what_is_rendered(rendered: Path):
                  str(rendered / "dashboards" / "prometheus" / "prometheus.yaml"))  # fmt: skip
 
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "SUCCESS: 7 rules found" in result.stdout
+    assert "SUCCESS: 13 rules found" in result.stdout
 
 
 def test_kpi_alerts_fire_and_keep_quiet_as_they_should(rendered: Path):
@@ -204,7 +283,11 @@ def test_kpi_alerts_fire_and_keep_quiet_as_they_should(rendered: Path):
         pytest.param("unless sqm_on", "or sqm_on", id="a warning beside critical"),
         pytest.param("keep_firing_for: 5m", "keep_firing_for: 1s", id="no patience"),
         pytest.param('product=""', 'product=~".*"', id="other groupings"),
-        pytest.param("_low{", "_critical{", id="lower is better"),
+        pytest.param("_restore_low{", "_restore_critical{", id="lower is better"),
+        pytest.param("_ewma_low{", "_ewma_high{", id="drift to the good side"),
+        pytest.param("> 4.5", "> 4.4", id="a sum on its limit"),
+        pytest.param("visits_cusum_high", "visits_cusum_low", id="the sum of the good side"),
+        pytest.param("\n      or sqm_rep", "\n      and sqm_rep", id="only both statistics"),
     ],
 )
 def test_the_cases_notice_a_wrong_rule(rendered: Path, right: str, wrong: str):

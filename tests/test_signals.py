@@ -425,6 +425,129 @@ def test_a_signal_is_named_in_the_table():
     assert signal_text(week(0, 0.96), EN) == ""
 
 
+# ---- slow drift
+
+
+EWMA = {"chart": {"rules": ["we1", "ewma"]}}
+CUSUM = {"chart": {"rules": ["we1", "cusum"]}}
+
+
+def average(n: int, value: float | None, level: float | None, signal: str = "") -> Reading:
+    """A week with an EWMA around 95%, its limits 94.4% and 95.6%."""
+    low, high = (None, None) if level is None else (0.944, 0.956)
+    return week(n, value, signal, ewma=level, ewma_low=low, ewma_high=high)
+
+
+def summed(n: int, value: float, above: float, below: float, signal: str = "") -> Reading:
+    return week(n, value, signal, cusum_high=above, cusum_low=below)
+
+
+# the average leaves the mean with the third week and its limit with the fifth; the last value is
+# above the mean, the average is not
+DRIFTING = [
+    average(0, 0.951, 0.951),
+    average(1, 0.952, 0.9512),
+    average(2, 0.94, 0.949),
+    average(3, 0.935, 0.9462),
+    average(4, 0.936, 0.9439, "ewma"),
+    average(5, 0.951, 0.9436, "ewma"),
+]
+SUMMED = [
+    summed(0, 0.951, 0.2, 0),
+    summed(1, 0.93, 0, 0),
+    summed(2, 0.935, 0, 2.5),
+    summed(3, 0.936, 0, 5.1, "cusum"),
+]
+
+
+def test_a_drift_begins_where_the_average_left_the_mean():
+    assert notes(DRIFTING, **EWMA) == [("slow drift, below the mean", "from week of 17 Aug")]
+    assert notes(DRIFTING, ZH, **EWMA) == [("缓慢漂移，低于均值", "自8月17日当周起")]
+
+
+def test_a_drift_begins_where_the_sum_left_zero():
+    assert notes(SUMMED, **CUSUM) == [("slow drift, below the mean", "from week of 17 Aug")]
+
+
+def test_a_drift_passes_over_weeks_that_were_not_tested():
+    readings = [*DRIFTING[:3], average(3, 0.5, None), *DRIFTING[4:]]
+
+    assert notes(readings, **EWMA) == [("slow drift, below the mean", "from week of 17 Aug")]
+
+
+def test_a_drift_from_before_the_chart_says_so():
+    assert notes(DRIFTING[2:], **EWMA) == [
+        ("slow drift, below the mean", "begun before this chart")
+    ]
+    assert finding(DRIFTING[2:], **EWMA) == (
+        "Since before this chart it is a different process, for the worse: below the mean"
+    )
+
+
+def test_a_drift_begins_with_its_phase():
+    readings = [week(0, 0.94, ewma=0.949), week(1, 0.94, ewma=0.947), *DRIFTING[2:]]
+    phases = {"chart": {**PHASES["chart"], **EWMA["chart"]}}  # 17 August
+
+    assert notes(readings, **EWMA)[0][1] == "begun before this chart"
+    assert notes(readings, **phases)[0][1] == "from week of 17 Aug"
+
+
+def test_a_drift_is_a_course_and_not_an_event():
+    assert finding(DRIFTING, **EWMA) == "Slow drift since 17 Aug 2026, for the worse"
+    assert finding(DRIFTING, ZH, **EWMA) == "自2026年8月17日起缓慢漂移（变差）"
+    assert trend_word(make_kpi(**EWMA), DRIFTING, EN, LATER) == ("worsening", "t-bad")
+    assert trend_word(make_kpi(**CUSUM, **LOWER), SUMMED, EN, LATER) == ("improving", "t-good")
+
+
+def test_one_week_beyond_the_limits_within_a_drift_is_no_single_event():
+    readings = [*DRIFTING[:5], average(5, 0.92, 0.9391, "we1,ewma")]
+
+    assert finding(readings, **EWMA) == "From 17 Aug 2026 it is a different process, for the worse"
+    assert notes(readings, **EWMA) == [
+        ("1 of 4 weeks below the lower limit", "from week of 17 Aug")
+    ]
+
+
+def test_the_mark_of_a_drift_is_on_the_side_of_the_statistic():
+    """The last value is above the mean, where more is better."""
+    assert marks(chart(DRIFTING, **EWMA)) == ["circle g-bad", "circle g-bad"]
+
+
+def test_a_drift_is_named_in_the_table():
+    assert signal_text(DRIFTING[-1], EN) == "slow drift (EWMA)"
+    assert signal_text(SUMMED[-1], ZH) == "缓慢漂移（CUSUM）"
+
+
+def test_the_average_and_its_limits_are_thin_lines():
+    svg = chart(DRIFTING, **EWMA)
+    upper, line, lower = heights(svg, "g-ewma")
+
+    assert len(line) == 6
+    assert max(upper) < min(line[:4])
+    assert line[0] < line[2] < line[3] < min(lower) < line[4] < line[5]
+    assert ">EWMA 94.4%</text>" in svg
+    assert "g-ewma" not in chart(QUIET)
+
+
+def test_a_phase_breaks_the_average():
+    phases = {"chart": {**PHASES["chart"], **EWMA["chart"]}}
+
+    drawn = heights(chart(DRIFTING, **phases), "g-ewma")
+    assert [len(line) for line in drawn] == [2, 2, 2, 4, 4, 4]
+
+
+def test_the_caption_says_what_the_average_is_and_where_the_sums_stand():
+    assert limits_caption(make_kpi(**EWMA), DRIFTING, "week", EN)[-1] == (
+        "Pale lines: the moving average (EWMA, λ 0.2) and its limits (L 2.7)."
+    )
+    assert limits_caption(make_kpi(**CUSUM), SUMMED, "week", EN)[-1] == (
+        "Summed deviations (CUSUM, k 0.5): 0.0 sigma above the mean, 5.1 below; a signal beyond 5."
+    )
+    assert limits_caption(make_kpi(**CUSUM), SUMMED, "week", ZH)[-1] == (
+        "累积偏差（CUSUM，k 0.5）：高于均值0.0σ，低于均值5.1σ；超过5即为信号。"
+    )
+
+
 # ---- on the pages
 
 

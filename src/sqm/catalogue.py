@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from sqm.drift_alerts import has_drift_alert
 from sqm.kpi import (
     BaseKpi,
     Clearance,
@@ -161,7 +162,8 @@ def _alert(kpi: BaseKpi) -> str:
     if kpi.alert is None:
         return "none"
     by = f", also by {_codes(kpi.alert.by)}" if kpi.alert.by else ""
-    return f"{kpi.alert.severity} over `{kpi.alert.window}`{by}, for {kpi.alert.hold_for}"
+    drift = f"; a ticket on drift by `{kpi.chart_window}`" if has_drift_alert(kpi) else ""
+    return f"{kpi.alert.severity} over `{kpi.alert.window}`{by}, for {kpi.alert.hold_for}{drift}"
 
 
 def _codes(names: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ In: judged rows. Out: the same rows with the columns of snapshot.CHART_COLUMNS.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from typing import Any
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from sqm import control
 from sqm.control import Mask
+from sqm.drift import SUMS, find_drift
 from sqm.kpi import BaseKpi, NetScore, Rate
 from sqm.runrules import find_signals, name_signals
 from sqm.snapshot import CHART_COLUMNS
 from sqm.statistics import Column
+from sqm.terms import Chart as Policy
 
 MINIMUM = 8  # periods that limits rest on; with fewer there are none
 KEPT = 0.8  # share of the periods that must stay; if more are beyond, that is how it varies
@@ -45,30 +47,37 @@ def chart_values(values: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> 
     return values.drop("row").with_columns(charted.series())
 
 
-@dataclass(slots=True)
 class _Columns:
     """The chart columns of all rows, filled series by series."""
 
-    length: int
-    center: Column = field(init=False)
-    low: Column = field(init=False)
-    high: Column = field(init=False)
-    points: NDArray[np.int64] = field(init=False)
-    signal: NDArray[np.object_] = field(init=False)
-    kind: NDArray[np.object_] = field(init=False)
+    def __init__(self, length: int) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+        for name, sql_type in CHART_COLUMNS.items():
+            dtype, empty = _EMPTY[sql_type]
+            self._arrays[name] = np.full(length, empty, dtype=dtype)
 
-    def __post_init__(self) -> None:
-        self.center, self.low, self.high = (np.full(self.length, np.nan) for _ in range(3))
-        self.points = np.zeros(self.length, dtype=np.int64)
-        self.signal, self.kind = (np.full(self.length, "", dtype=object) for _ in range(2))
+    def put(self, rows: NDArray[np.int64], name: str, values: object) -> None:
+        """One value for all of these rows, or one for each."""
+        self._arrays[name][rows] = values
 
     def series(self) -> list[pl.Series]:
-        columns: tuple[Any, ...] = (self.center, self.low, self.high)
-        made = [pl.Series(column, dtype=pl.Float64).fill_nan(None) for column in columns]
-        made.append(pl.Series(self.signal.tolist(), dtype=pl.String))
-        made.append(pl.Series(self.kind.tolist(), dtype=pl.String))
-        made.append(pl.Series(self.points, dtype=pl.Int64))
-        return [one.alias(name) for one, name in zip(made, CHART_COLUMNS, strict=True)]
+        return [self._series(name, sql_type) for name, sql_type in CHART_COLUMNS.items()]
+
+    def _series(self, name: str, sql_type: str) -> pl.Series:
+        array = self._arrays[name]
+        match sql_type:
+            case "VARCHAR":
+                return pl.Series(name, array.tolist(), dtype=pl.String)
+            case "BIGINT":
+                return pl.Series(name, array, dtype=pl.Int64)
+        return pl.Series(name, array, dtype=pl.Float64).fill_nan(None)
+
+
+_EMPTY: dict[str, tuple[type, object]] = {
+    "DOUBLE": (np.float64, np.nan),
+    "VARCHAR": (object, ""),
+    "BIGINT": (np.int64, 0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,38 +119,84 @@ class _Drawn:
     kind: str
     chart: control.Chart
     points: int  # in the baseline
+    usual_sigma: float  # of the samples in the baseline, the median
     is_large: Mask  # the points large enough to be tested
 
 
 def _chart_kpi(rows: pl.DataFrame, kpi: BaseKpi, today: date, charted: _Columns) -> None:
-    rows = rows.filter(pl.col("value").is_not_null()).sort("by", "segment", "period_start")
-    if rows.is_empty():
-        return
+    rows = rows.sort("by", "segment", "period_start")
     everything = _points_of(rows)
     stretches, now = _stretches(kpi), np.datetime64(today)
-    scale = kpi.scale if isinstance(kpi, Rate) else 1.0
     number = rows.select(pl.struct("by", "segment").rle_id().cast(pl.Int64)).to_series()
     edges = [0, *(np.flatnonzero(np.diff(number.to_numpy())) + 1).tolist(), len(rows)]
     for first, last in pairwise(edges):
-        if last - first < MINIMUM:
-            continue
         series = everything.part(slice(first, last))
-        floor, ceiling = _bounds(kpi, series.values)
+        known = series.values[~np.isnan(series.values)]
+        if len(known) < MINIMUM:
+            continue
+        bounds = _bounds(kpi, known)
         for stretch in stretches:
             inside = (series.start >= stretch.start) & (series.start < stretch.end)
-            points = series if inside.all() else series.part(inside)
+            periods = series if inside.all() else series.part(inside)
+            points = periods.part(~np.isnan(periods.values))
             drawn = _draw(points, kpi, stretch)
             if drawn is None:
                 continue
-            unit = scale if drawn.kind in ("u", "laney_u") else 1.0
-            charted.center[points.row] = drawn.chart.center * unit
-            charted.low[points.row] = np.maximum(drawn.chart.low * unit, floor)
-            charted.high[points.row] = np.minimum(drawn.chart.high * unit, ceiling)
-            charted.points[points.row] = drawn.points
-            charted.kind[points.row] = drawn.kind
+            unit = kpi.scale if isinstance(kpi, Rate) and drawn.kind in ("u", "laney_u") else 1.0
+            _put_limits(drawn, points.row, unit, bounds, charted)
             tested = (points.end <= now) & drawn.is_large
-            signals = find_signals(drawn.chart.part(tested), kpi.chart.rules)
-            charted.signal[points.row[tested]] = name_signals(signals, int(tested.sum()))
+            drift = _test(drawn, tested, points.row[tested], kpi.chart, unit, charted)
+            _carry_over(drift, periods, points.start[tested], now, charted)
+
+
+def _put_limits(
+    drawn: _Drawn,
+    rows: NDArray[np.int64],
+    unit: float,
+    bounds: tuple[float, float],
+    charted: _Columns,
+) -> None:
+    floor, ceiling = bounds
+    charted.put(rows, "center", drawn.chart.center * unit)
+    charted.put(rows, "limit_low", np.maximum(drawn.chart.low * unit, floor))
+    charted.put(rows, "limit_high", np.minimum(drawn.chart.high * unit, ceiling))
+    charted.put(rows, "limit_points", drawn.points)
+    charted.put(rows, "chart", drawn.kind)
+
+
+def _test(
+    drawn: _Drawn,
+    tested: Mask,
+    rows: NDArray[np.int64],
+    policy: Policy,
+    unit: float,
+    charted: _Columns,
+) -> dict[str, Column]:
+    """Run rules, EWMA and CUSUM of the points of one stretch that are tested."""
+    chart = drawn.chart.part(tested)
+    drift = find_drift(chart, drawn.usual_sigma, policy)
+    signals = find_signals(chart, policy.rules) | drift.signals
+    charted.put(rows, "signal", name_signals(signals, len(rows)))
+    columns = {
+        name: column * (1.0 if name in SUMS else unit) for name, column in drift.columns.items()
+    }
+    for name, column in columns.items():
+        charted.put(rows, name, column)
+    return columns
+
+
+def _carry_over(
+    drift: dict[str, Column], periods: _Points, tested: Days, now: np.datetime64, charted: _Columns
+) -> None:
+    """Periods that are over but wait for their cohort to mature keep the last EWMA and CUSUM.
+
+    Without it a KPI that matures late would never show drift in its latest complete period.
+    """
+    if not len(tested):
+        return
+    waiting = (periods.start > tested[-1]) & (periods.end <= now) & ~periods.is_final
+    for name, column in drift.items():
+        charted.put(periods.row[waiting], name, column[-1])
 
 
 def _points_of(rows: pl.DataFrame) -> _Points:
@@ -208,7 +263,8 @@ def _fit(points: _Points, kpi: BaseKpi, baseline: Mask) -> _Drawn:
     else:
         chart = _OF_COUNTS[kind](points.numerator, points.denominator, baseline)
     is_large = _expected(kind, chart, points) >= EXPECTED
-    return _Drawn(kind, chart, int(np.count_nonzero(baseline)), is_large)
+    usual_sigma = float(np.median(chart.sigma[baseline]))
+    return _Drawn(kind, chart, int(np.count_nonzero(baseline)), usual_sigma, is_large)
 
 
 def _expected(kind: str, chart: control.Chart, points: _Points) -> Column:

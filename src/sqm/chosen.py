@@ -13,6 +13,7 @@ from sqm.panels import (
     AMBER,
     BLUE,
     GREY,
+    PURPLE,
     RED,
     field_options,
     fixed_colour,
@@ -21,7 +22,21 @@ from sqm.panels import (
     prom_query,
 )
 from sqm.queries import Scope
-from sqm.series import CENTER, LIMIT_HIGH, LIMIT_LOW, SIGNAL, has_chart, label_of
+from sqm.series import (
+    CENTER,
+    EWMA,
+    EWMA_HIGH,
+    EWMA_LOW,
+    LIMIT_HIGH,
+    LIMIT_LOW,
+    SIGNAL,
+    has_chart,
+    has_drift,
+    label_of,
+)
+from sqm.terms import Rule
+
+_AVERAGE = {EWMA: "EWMA", EWMA_HIGH: "upper EWMA limit", EWMA_LOW: "lower EWMA limit"}
 
 
 def over_time(scope: Scope) -> timeseries.Panel:
@@ -66,7 +81,8 @@ def control_chart(scope: Scope) -> timeseries.Panel:
         .title("$kpi: control chart")
         .description(
             "The last complete period of the chart's window, with mean, control limits and "
-            "target. A red point: the period completes a run rule."
+            "target. A red point: the period completes a run rule. Purple, where the KPI has it: "
+            "the moving average (EWMA) and its limits."
         )
         .span(12 if scope.chosen else 24)
         .height(10)
@@ -74,8 +90,11 @@ def control_chart(scope: Scope) -> timeseries.Panel:
         .line_interpolation(LineInterpolation.STEP_AFTER)
         .no_value("No control limits: too few complete periods, or this KPI has no chart")
     )
-    lines = f"{CENTER}|{LIMIT_LOW}|{LIMIT_HIGH}|target"
+    averaged = any(has_drift(kpi, Rule.EWMA) for kpi in scope.kpis)
+    lines = "|".join([CENTER, LIMIT_LOW, LIMIT_HIGH, *(_AVERAGE if averaged else ()), "target"])
     charted = scope.charted(f'__name__="sqm_${{kpi}}_{CENTER}"')
+    if averaged:  # a week that waits for its cohort has an average, but no value and no limits
+        charted = scope.charted(f'__name__=~"sqm_${{kpi}}_({CENTER}|{EWMA})"')
     signals = scope.charted(f'__name__="sqm_${{kpi}}_{SIGNAL}"')
     for unit in scope.units([kpi for kpi in scope.kpis if has_chart(kpi)]):
         own = scope.charted(f'__name__="sqm_${{kpi}}_{unit.value}"')
@@ -97,6 +116,10 @@ def control_chart(scope: Scope) -> timeseries.Panel:
         (CENTER, "mean", {"color": fixed_colour(GREY)}),
     ):
         panel.override_by_name(name, field_options(displayName=title, **more))
+    for name, title in _AVERAGE.items() if averaged else ():
+        thin = {"custom_lineWidth": 1, "custom_lineInterpolation": "linear"}
+        shown_as = field_options(displayName=title, **thin, color=fixed_colour(PURPLE))
+        panel.override_by_name(name, shown_as)
     dashed = {"custom_lineStyle": {"fill": "dash", "dash": [10, 10]}}
     panel.override_by_name("target", field_options(**dashed, color=fixed_colour(BLUE)))
     points = {"custom_drawStyle": "points", "custom_pointSize": 9, "color": fixed_colour(RED)}

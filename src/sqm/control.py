@@ -37,6 +37,7 @@ class Chart:
     sigma: Column
     low: Column
     high: Column
+    width: float = WIDTH  # sigmas from the centre to a limit, where values can lie there
 
     @property
     def z(self) -> Column:
@@ -47,12 +48,18 @@ class Chart:
     @property
     def is_beyond(self) -> Mask:
         """The points beyond a limit; one on it is in control."""
-        return np.abs(self.z) > WIDTH + ON_THE_LINE
+        return np.abs(self.z) > self.width + ON_THE_LINE
 
     def part(self, points: Mask) -> Chart:
         """The same chart with these points only."""
-        columns = (self.values, self.center, self.sigma, self.low, self.high)
-        return Chart(*(column[points] for column in columns))
+        return Chart(
+            self.values[points],
+            self.center[points],
+            self.sigma[points],
+            self.low[points],
+            self.high[points],
+            self.width,
+        )
 
 
 SigmaOf = Callable[[Column, Mask | None], float]
@@ -245,7 +252,7 @@ def _chart(
     sigmas = np.broadcast_to(np.asarray(sigma, dtype=np.float64), values.shape)
     low = np.maximum(centers - width * sigmas, floor)
     high = np.minimum(centers + width * sigmas, ceiling)
-    return Chart(values, centers, sigmas, low, high)
+    return Chart(values, centers, sigmas, low, high, width)
 
 
 def _within(values: Column, baseline: Mask | None) -> Column:

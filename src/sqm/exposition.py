@@ -17,7 +17,12 @@ from sqm import __version__
 from sqm.kpi import BaseKpi
 from sqm.series import (
     CENTER,
+    CUSUM_HIGH,
+    CUSUM_LOW,
     EMPTY_SEGMENT,
+    EWMA,
+    EWMA_HIGH,
+    EWMA_LOW,
     LIMIT_HIGH,
     LIMIT_LOW,
     NOT_REPORTABLE,
@@ -27,10 +32,11 @@ from sqm.series import (
     companion,
     dimensions_of,
     has_chart,
+    has_drift,
     label_of,
 )
 from sqm.snapshot import SEPARATOR, Manifest, Snapshot, latest_values
-from sqm.terms import Status
+from sqm.terms import Rule, Status
 
 # suffix of the series, column of the snapshot, words for HELP
 _COMPANIONS = (
@@ -46,6 +52,17 @@ _OF_CHART = (
     (LIMIT_LOW, "limit_low", "lower control limit, 3 sigma"),
     (LIMIT_HIGH, "limit_high", "upper control limit, 3 sigma"),
 )
+_OF_DRIFT = {
+    Rule.EWMA: (
+        (EWMA, "ewma", "moving average (EWMA) of the control chart"),
+        (EWMA_LOW, "ewma_low", "lower limit of the moving average"),
+        (EWMA_HIGH, "ewma_high", "upper limit of the moving average"),
+    ),
+    Rule.CUSUM: (
+        (CUSUM_HIGH, "cusum_high", "sum of deviations above the mean (CUSUM), in sigmas"),
+        (CUSUM_LOW, "cusum_low", "sum of deviations below the mean (CUSUM), in sigmas"),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +138,7 @@ def _kpi_metrics(
         f"{title} ({UNIT_WORDS[kpi.unit]})",
         [_number(row["value"]) for row in rows],
     )
-    for suffix, column, words in _COMPANIONS + (_OF_CHART if has_chart(kpi) else ()):
+    for suffix, column, words in _companions_of(kpi):
         yield gauge(
             companion(kpi, suffix), f"{title}: {words}", [_number(row[column]) for row in rows]
         )
@@ -148,6 +165,15 @@ def _kpi_metrics(
             f"{title}: 1 when the period shown has matured, 0 while it can still change",
             [float(bool(row["is_final"])) for row in rows],
         )
+
+
+def _companions_of(kpi: BaseKpi) -> Iterator[tuple[str, str, str]]:
+    yield from _COMPANIONS
+    if has_chart(kpi):
+        yield from _OF_CHART
+    for rule, series in _OF_DRIFT.items():
+        if has_drift(kpi, rule):
+            yield from series
 
 
 def _status_metrics(

@@ -78,6 +78,11 @@ class BaseKpi(Definition):
             raise ValueError(
                 f"chart.window '{self.chart.window}' is not one of the KPI's calendar windows"
             )
+        if self.chart.drift_rules and self.chart_window is None:
+            raise ValueError(
+                f"chart.rules name '{self.chart.drift_rules[0]}', but the KPI has no chart; "
+                "give chart.kind and a calendar window, or leave the rule out"
+            )
         dates = [target.since for target in self.targets]
         if dates != sorted(set(dates)):
             raise ValueError("targets must be in order of 'from', one per date")

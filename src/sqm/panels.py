@@ -21,6 +21,7 @@ from sqm.settings import Settings
 from sqm.terms import Status, Unit
 
 RED, AMBER, BLUE, GREEN, GREY = "#c4261f", "#c77700", "#1f62b0", "#2a6f5e", "#5f6b76"
+PURPLE = "#6f5a9c"
 STATUSES = {
     Status.CRITICAL: ("Critical", RED),
     Status.WARNING: ("Warning", AMBER),

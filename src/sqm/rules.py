@@ -7,10 +7,11 @@ name is subject and symptom; severity, threshold and scope are labels, numbers a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
+from sqm.drift_alerts import DRIFT, drift_rules
 from sqm.kpi import BaseKpi
 from sqm.series import (
     JOB,
@@ -24,14 +25,15 @@ from sqm.series import (
     needs_sample,
 )
 from sqm.settings import Settings
-from sqm.terms import Direction, Unit
+from sqm.templates import links_of, number_of, place_of, printed
+from sqm.terms import Direction
 
 HEADER = '# Rendered by "sqm render" from metrics/. Do not edit.\n'
 PIPELINE_DOWN = ("KpiDataStale", "KpiDataMissing", "ExporterGone")  # in pipeline_alerts.yaml
 
-_FRESH = f"(time() - max(sqm_last_success_timestamp_seconds) < {STALE_AFTER_SECONDS})"
+_IF_FRESH = f"and on () (time() - max(sqm_last_success_timestamp_seconds) < {STALE_AFTER_SECONDS})"
 
-Yaml = str | int | bool | Sequence["Yaml"] | dict[str, "Yaml"]
+Yaml = str | int | bool | Sequence["Yaml"] | Mapping[str, "Yaml"]
 
 
 def render_alert_rules(kpis: Sequence[BaseKpi], settings: Settings) -> str:
@@ -108,17 +110,13 @@ def alert_name(kpi: BaseKpi) -> str:
     return f"{subject}{'Below' if _is_low_bad(kpi) else 'Above'}Target"
 
 
-def runbook_url(name: str, settings: Settings) -> str:
-    """Where the runbook explains the alert of that name."""
-    return f"{settings.links.runbook}#{name.lower()}"
-
-
 def _rules_of(kpi: BaseKpi, settings: Settings) -> Iterator[Yaml]:
     if kpi.alert is None:
         return
     for by in dict.fromkeys([(), kpi.alert.by]):
         for threshold in _thresholds_of(kpi):
             yield _rule(kpi, by, threshold, settings)
+    yield from drift_rules(kpi, settings, _IF_FRESH)
 
 
 def _thresholds_of(kpi: BaseKpi) -> list[str]:
@@ -161,7 +159,7 @@ def _expression(kpi: BaseKpi, by: Sequence[str], threshold: str) -> str:
         lines.append(f"unless {_beyond(kpi, selector, 'critical')}")
     if kpi.max_quarantined is not None:
         lines.append(f"unless {companion(kpi, NOT_REPORTABLE)}{selector} == 1")
-    lines.append(f"and on () {_FRESH}")
+    lines.append(_IF_FRESH)
     return "\n".join(lines)
 
 
@@ -182,55 +180,22 @@ def _annotations(
 ) -> dict[str, Yaml]:
     window = kpi.alert.window if kpi.alert else ""
     side = "below" if _is_low_bad(kpi) else "above"
-    place = "".join(f", {d} {{{{ $labels.{label_of(d)} }}}}" for d in by)
 
     def shown(series: str) -> str:
-        return _shown(kpi, series, settings)
+        return number_of(kpi, series, window, settings)
 
     lines = [f"{shown(kpi.series_name)} over {window}"]
     if has_interval(kpi):
-        number = f"{{{{ {_lookup(kpi, companion(kpi, 'sample_size'))} }}}}"
-        number += '{{ . | first | value | printf "%.0f" }}{{ else }}?{{ end }}'
+        number = printed(kpi, companion(kpi, "sample_size"), window, 'printf "%.0f"', "?")
         ends = f"{shown(companion(kpi, 'low'))} to {shown(companion(kpi, 'high'))}"
         lines.append(f"{kpi.evidence * 100:g} % interval {ends}, n = {number}")
     lines.append(f"{threshold} threshold {shown(companion(kpi, threshold))}")
     lines.append(f"target {shown(companion(kpi, 'target'))}")
-    labels = [label_of(d) for d in by]
-    filters = "".join(f"&var-{label}={{{{ $labels.{label} | urlquery }}}}" for label in labels)
     return {
-        "summary": f"{kpi.title.en} is {side} its {threshold} threshold{place}",
+        "summary": f"{kpi.title.en} is {side} its {threshold} threshold{place_of(by)}",
         "description": "\n".join(lines),
-        "runbook_url": kpi.runbook or runbook_url(alert_name(kpi), settings),
-        "dashboard_url": (
-            f"{settings.links.grafana}/d/sqm-overview"
-            f"?var-window={window}&var-family={kpi.family}&var-kpi={kpi.name}{filters}"
-        ),
-        "status_url": f"{settings.links.status}/#{kpi.name}",
+        **links_of(kpi, alert_name(kpi), window, by, settings),
     }
-
-
-def _shown(kpi: BaseKpi, series: str, settings: Settings) -> str:
-    """Template of the number that the series has for the labels of the alert, in its unit."""
-    style = {
-        Unit.RATIO: "humanizePercentage",
-        Unit.SECONDS: "humanizeDuration",
-        Unit.SECONDS_PER_UNIT_YEAR: "humanizeDuration",
-        Unit.RECORDS: 'printf "%.0f"',
-        Unit.MONEY: f'printf "%.0f {settings.currency}"',
-        Unit.SCORE: 'printf "%.1f"',
-    }.get(kpi.unit, 'printf "%.2f"')
-    return (
-        f"{{{{ {_lookup(kpi, series)} }}}}{{{{ . | first | value | {style} }}}}"
-        "{{ else }}no value{{ end }}"
-    )
-
-
-def _lookup(kpi: BaseKpi, series: str) -> str:
-    window = kpi.alert.window if kpi.alert else ""
-    labels = [label_of(d) for d in dimensions_of([kpi])]
-    selector = ",".join([f'window="{window}"', *(f"{label}=%q" for label in labels)])
-    values = "".join(f" $labels.{label}" for label in labels)
-    return f"with printf `{series}{{{selector}}}`{values} | query"
 
 
 def _is_low_bad(kpi: BaseKpi) -> bool:
@@ -274,6 +239,12 @@ def _inhibit_rules(kpis: Sequence[BaseKpi]) -> list[Yaml]:
         {
             "source_matchers": [ours, 'threshold="critical"'],
             "target_matchers": [ours, 'threshold="warning"'],
+            "equal": ["kpi", *labels],
+        },
+        # a breach that is known says more than the drift that led to it
+        {
+            "source_matchers": [ours, 'threshold=~"critical|warning"'],
+            "target_matchers": [ours, f'threshold="{DRIFT}"'],
             "equal": ["kpi", *labels],
         },
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqm.drift_alerts import drift_alert_name, drift_statistics, has_drift_alert
 from sqm.kpi import BaseKpi, Rate, Stock
 from sqm.rules import alert_name
 from sqm.series import has_interval, needs_sample
@@ -15,7 +16,8 @@ _INTRODUCTION = """
 # Runbook
 
 One section per alert, named like the alert. A KPI alert fires when the whole interval of the value
-is beyond the threshold and the sample is large enough, so chance alone does not explain it.
+is beyond the threshold and the sample is large enough, so chance alone does not explain it; one
+that ends in `Drifting` fires when its control chart shows a slow change for the worse.
 `severity: page` wakes somebody; `severity: ticket` waits for working hours. While the data are
 stale or the exporter is gone, KPI alerts keep quiet.
 """
@@ -102,7 +104,10 @@ def render_runbook(kpis: Sequence[BaseKpi]) -> str:
     """The runbook: an anchor for every alert, its name in lower case."""
     alerting = sorted((kpi for kpi in kpis if kpi.alert is not None), key=alert_name)
     sections = ["## Pipeline\n", *map(_pipeline_section, _PIPELINE), "## KPIs\n"]
-    sections += map(_kpi_section, alerting)
+    for kpi in alerting:
+        sections.append(_kpi_section(kpi))
+        if has_drift_alert(kpi):
+            sections.append(_drift_section(kpi))
     return HEADER + _INTRODUCTION + "\n" + "\n".join(sections)
 
 
@@ -136,6 +141,32 @@ def _kpi_section(kpi: BaseKpi) -> str:
         "rolling window that takes days of better service."
     )
     return _section(alert_name(kpi), meaning, steps, owner=kpi.owner, clears=clears)
+
+
+def _drift_section(kpi: BaseKpi) -> str:
+    if kpi.alert is None:
+        raise ValueError(f"{kpi.name} has no alert policy")
+    is_low_bad = kpi.direction is Direction.HIGHER_IS_BETTER
+    side, limit = ("below", "lower") if is_low_bad else ("above", "upper")
+    statistics = drift_statistics(kpi)
+    meaning = (
+        f"**{kpi.title.en}: slow drift.** {statistics} of the control chart by "
+        f"`{kpi.chart_window}` is beyond its {limit} limit, for {kpi.alert.hold_for}: the KPI lies "
+        f"{side} the mean of the chart a little, but lastingly. No threshold need be breached, and "
+        "while one is, this alert keeps quiet."
+    )
+    steps = [
+        "Open the control chart on the dashboard linked in the alert: since when does it drift?",
+        f"Check that {_records(kpi)} are complete, and that a source did not change its meaning.",
+        "Ask what changed at that time: rules, staff, suppliers, products, the mix of cases.",
+        "Was the change made on purpose? Name a `phase` with its reason in the KPI's file. "
+        "Otherwise record a corrective action.",
+    ]
+    clears = (
+        f"{statistics} is back within its limit, for {kpi.alert.hold_for}: some "
+        f"{kpi.chart_window}s of better service, or a new phase."
+    )
+    return _section(drift_alert_name(kpi), meaning, steps, owner=kpi.owner, clears=clears)
 
 
 def _records(kpi: BaseKpi) -> str:

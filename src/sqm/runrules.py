@@ -20,13 +20,17 @@ Pattern = Callable[[Column, Column], Mask]  # z and values to the points that co
 
 
 def find_signals(chart: Chart, rules: Iterable[Rule]) -> dict[Rule, Mask]:
-    """For each rule, in order, the points that complete its pattern."""
+    """For each rule, in order, the points that complete its pattern.
+
+    EWMA and CUSUM are no patterns of points: drift.py has them.
+    """
     z = chart.z
-    return {rule: _RULES[rule](z, chart.values) for rule in sorted(rules)}
+    patterns = sorted(rule for rule in rules if rule in _RULES)
+    return {rule: _RULES[rule](z, chart.values) for rule in patterns}
 
 
 def name_signals(signals: dict[Rule, Mask], points: int) -> list[str]:
-    """The rules that each of so many points completes, joined with ',', the lowest first."""
+    """The rules that each of so many points completes, joined with ',', in their order."""
     names = [""] * points
     for rule, hit in signals.items():
         for index in np.flatnonzero(hit):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sqm.kpi import BaseKpi
-from sqm.terms import Status, Unit
+from sqm.terms import Rule, Status, Unit
 
 JOB = "sqm"
 STALE_AFTER_SECONDS = 26 * 3600  # a run a day, and two hours' grace
@@ -39,6 +39,8 @@ UNIT_WORDS = {
 
 # suffixes of the series of the control chart; those of the chart's window only
 CENTER, LIMIT_LOW, LIMIT_HIGH, SIGNAL = "center", "limit_low", "limit_high", "signal"
+EWMA, EWMA_LOW, EWMA_HIGH = "ewma", "ewma_low", "ewma_high"
+CUSUM_HIGH, CUSUM_LOW = "cusum_high", "cusum_low"
 
 NOT_REPORTABLE = "not_reportable"  # suffix of a series of KPIs with max_quarantined
 
@@ -67,6 +69,11 @@ def companion(kpi: BaseKpi, suffix: str) -> str:
 def has_chart(kpi: BaseKpi) -> bool:
     """Whether the KPI has series of a control chart."""
     return kpi.chart_window is not None
+
+
+def has_drift(kpi: BaseKpi, *rules: Rule) -> bool:
+    """Whether the KPI has series of one of these, EWMA and CUSUM."""
+    return has_chart(kpi) and any(rule in kpi.chart.drift_rules for rule in rules)
 
 
 def has_interval(kpi: BaseKpi) -> bool:

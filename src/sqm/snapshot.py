@@ -66,6 +66,11 @@ CHART_COLUMNS = {
     "signal": "VARCHAR",  # the run rules that the period completes, joined with ','
     "chart": "VARCHAR",  # p, laney_p, u, laney_u or xmr; '' without limits
     "limit_points": "BIGINT",  # periods that the limits rest on; below TRIAL_BELOW: trial limits
+    "ewma": "DOUBLE",  # in the unit of the KPI; null where not chosen or not tested
+    "ewma_low": "DOUBLE",
+    "ewma_high": "DOUBLE",
+    "cusum_high": "DOUBLE",  # sums of the deviations above and below, in sigmas, never below 0
+    "cusum_low": "DOUBLE",
 }
 COLUMNS = VALUE_COLUMNS | EFFECT_COLUMNS | CHART_COLUMNS
 

@@ -83,12 +83,15 @@ class Rule(StrEnum):
     N6 = "n6"  # four of five beyond 1 sigma, on one side
     N7 = "n7"  # fifteen in a row within 1 sigma
     N8 = "n8"  # eight in a row beyond 1 sigma, on both sides
+    EWMA = "ewma"  # the moving average of the points is beyond its limits
+    CUSUM = "cusum"  # the sum of the deviations to one side is beyond its limit
 
 
 RULE_SETS = {
     "western_electric": [rule for rule in Rule if rule.startswith("we")],
     "nelson": [rule for rule in Rule if rule.startswith("n")],
 }
+DRIFT_RULES = (Rule.EWMA, Rule.CUSUM)
 
 
 class Text(Definition):
@@ -140,6 +143,20 @@ class Baseline(Definition):
         return self
 
 
+class Ewma(Definition):
+    """The exponentially weighted moving average of the points of a chart, in their sigmas."""
+
+    weight: float = Field(alias="lambda", default=0.2, gt=0, le=1)  # of the newest point
+    width: float = Field(alias="L", default=2.7, gt=0)  # sigmas of the average, centre to limit
+
+
+class Cusum(Definition):
+    """The sums of the deviations of the points of a chart to either side, in their sigmas."""
+
+    k: float = Field(default=0.5, ge=0)  # what is taken from each deviation: half the shift sought
+    h: float = Field(default=5.0, gt=0)  # a sum beyond it is a signal
+
+
 ChartKind = Literal["auto", "p", "laney_p", "u", "laney_u", "xmr", "none"]
 
 
@@ -149,18 +166,45 @@ class Chart(Definition):
     kind: ChartKind = "auto"
     window: str | None = None  # None: week, else month
     rules: tuple[Rule, ...] = (Rule.WE1, Rule.WE4)
+    ewma: Ewma | None = None  # None: the usual parameters, where 'rules' has it
+    cusum: Cusum | None = None
     phases: tuple[Phase, ...] = ()
     baseline: Baseline | None = None
 
     @field_validator("rules", mode="before")
     @classmethod
-    def _named_set(cls, rules: object) -> object:
+    def _named_sets(cls, rules: object) -> object:
+        if isinstance(rules, list | tuple):
+            in_sets = [
+                RULE_SETS.get(rule, [rule]) if isinstance(rule, str) else [rule] for rule in rules
+            ]
+            return [rule for each in in_sets for rule in each]
         if not isinstance(rules, str):
             return rules
         if rules not in RULE_SETS:
             known = ", ".join(RULE_SETS)
             raise ValueError(f"no set of rules is called '{rules}'; {known}, or a list of rules")
         return RULE_SETS[rules]
+
+    @model_validator(mode="after")
+    def _parameters_are_used(self) -> Self:
+        for rule, parameters in ((Rule.EWMA, self.ewma), (Rule.CUSUM, self.cusum)):
+            if parameters is not None and rule not in self.rules:
+                raise ValueError(f"'{rule}' has parameters, but no use; add {rule} to 'rules'")
+        return self
+
+    @property
+    def drift_rules(self) -> tuple[Rule, ...]:
+        """Which of EWMA and CUSUM the chart has."""
+        return tuple(rule for rule in DRIFT_RULES if rule in self.rules)
+
+    @property
+    def ewma_parameters(self) -> Ewma:
+        return self.ewma or Ewma()
+
+    @property
+    def cusum_parameters(self) -> Cusum:
+        return self.cusum or Cusum()
 
     @model_validator(mode="after")
     def _phases_in_order(self) -> Self:

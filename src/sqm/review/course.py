@@ -62,8 +62,10 @@ def course_finding(
     if group.is_bad is None:
         return words("course_pattern", since=_start(first, window, words))
     side = words("for_the_worse" if group.is_bad else "for_the_better")
-    if group.is_run and not group.first:
+    if (group.is_run or group.is_drift) and not group.first:
         return words("course_before", side=side, mean=words(_side("mean", group.side)))
+    if group.is_drift and not group.is_run and not group.beyond:
+        return words("course_drift", since=_start(first, window, words), side=side)
     return words("course_changed", since=_start(first, window, words), side=side)
 
 
@@ -95,6 +97,9 @@ def note_of(
             side=words(_side("mean", group.side)),
         )
         return head, words("note_before") if not group.first else from_then
+    if not group.beyond and group.is_drift:
+        said = words("note_drift", side=words(_side("mean", group.side)))
+        return said, words("note_before") if not group.first else from_then
     if not group.beyond:
         rule = words(f"rule_{_plain_rule(group.rule)}")
         return words("note_rule", rule=rule), from_then
@@ -144,6 +149,22 @@ def limits_caption(
     told += [words(f"signal_{name}") for name, mark in marks.items() if mark in bad]
     if any(not beyond for beyond, _ in bad):
         told.append(words("signal_run"))
+    return told + _drift_caption(kpi, readings, words)
+
+
+def _drift_caption(kpi: BaseKpi, readings: Sequence[Reading], words: Words) -> list[str]:
+    """What the EWMA drawn is, and where the CUSUM, which is not drawn, stands."""
+    told = []
+    if any(r.ewma is not None for r in readings):
+        average = kpi.chart.ewma_parameters
+        told.append(words("ewma_caption", weight=f"{average.weight:g}", width=f"{average.width:g}"))
+    summed = [r for r in readings if r.cusum_high is not None and r.cusum_low is not None]
+    if summed:
+        sums, last = kpi.chart.cusum_parameters, summed[-1]
+        above, below = f"{last.cusum_high or 0:.1f}", f"{last.cusum_low or 0:.1f}"
+        told.append(
+            words("cusum_caption", above=above, below=below, k=f"{sums.k:g}", h=f"{sums.h:g}")
+        )
     return told
 
 

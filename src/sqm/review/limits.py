@@ -79,6 +79,23 @@ def draw_limits(svg: Svg, plot: Plot, kpi: BaseKpi, readings: Sequence[Reading])
         draw_steps(svg, plot, within([r.limit_high for r in readings]), "g-limit")
         draw_steps(svg, plot, within([r.center for r in readings]), "g-cl")
         draw_steps(svg, plot, within([r.limit_low for r in readings]), "g-limit")
+        for level in (
+            [r.ewma_high for r in readings],
+            [r.ewma for r in readings],
+            [r.ewma_low for r in readings],
+        ):
+            _draw_average(svg, plot, within(level))
+
+
+def _draw_average(svg: Svg, plot: Plot, levels: Sequence[float | None]) -> None:
+    """The moving average or a limit of it: a thin line from period to period, broken by none."""
+    ends = plot.value.low, plot.value.high
+    places = [
+        (plot.middle(i), plot.value.at(level))
+        for i, level in enumerate(levels)
+        if level is not None and is_drawn(level, ends)
+    ]
+    svg.path(places, "g-ewma")
 
 
 def stretches(kpi: BaseKpi, readings: Sequence[Reading]) -> Iterator[tuple[int, int]]:
@@ -113,7 +130,13 @@ def limit_names(
     """Mean and limits, named where the last period has them; not a limit that nothing can pass."""
     last = readings[-1]
     ends = plot.value.low, plot.value.high
-    named = [("limit_high", last.limit_high), ("mean", last.center), ("limit_low", last.limit_low)]
+    average = next((r.ewma for r in reversed(readings) if r.ewma is not None), None)
+    named = [
+        ("limit_high", last.limit_high),
+        ("mean", last.center),
+        ("ewma", average),
+        ("limit_low", last.limit_low),
+    ]
     return [
         Label(plot.value.at(level), f"{words(key)} {style.value(level)}", "dim")
         for key, level in named

@@ -45,6 +45,11 @@ class Reading:
     aside: int = 0  # quarantined rows that could belong here
     worst: float | None = None  # the value had all of them counted so; None: no bound
     best: float | None = None
+    ewma: float | None = None
+    ewma_low: float | None = None
+    ewma_high: float | None = None
+    cusum_high: float | None = None  # in sigmas
+    cusum_low: float | None = None
 
 
 COLUMNS = list(Reading.__dataclass_fields__)

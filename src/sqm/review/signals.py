@@ -18,6 +18,7 @@ BEYOND = ("we1", "n1")
 RUNS = {"we4": 8, "n2": 9}  # periods in a row on one side of the mean, at the least
 LENGTHS = {"we2": 3, "we3": 5, "n3": 6, "n4": 14, "n5": 3, "n6": 5, "n7": 15, "n8": 8}
 SIDELESS = ("n4", "n7", "n8")
+DRIFTS = ("ewma", "cusum")
 RECENT = 8  # periods whose signals make the trend word
 CURRENT = 2  # a group that reaches into the last so many periods goes on
 
@@ -42,11 +43,12 @@ class Group:
     beyond: int  # periods beyond a limit
     is_run: bool  # on one side of the mean all along
     rule: str  # the rule of its first signal
+    is_drift: bool = False  # the moving average or a sum of deviations is beyond its limit
 
     @property
     def is_shift(self) -> bool:
         """Whether it shows a lasting change and not one event."""
-        return self.is_run or self.beyond != 1
+        return self.is_run or self.is_drift or self.beyond != 1
 
 
 def has_limits(readings: Sequence[Reading]) -> bool:
@@ -90,7 +92,20 @@ def is_bad_side(kpi: BaseKpi, side: int) -> bool | None:
 def signal_side(reading: Reading) -> int:
     """The side a signal speaks of; 0 for patterns that have none."""
     rules = rules_of(reading)
-    return 0 if not rules or rules[0] in SIDELESS else side_of(reading)
+    if not rules or rules[0] in SIDELESS:
+        return 0
+    return drift_side(reading, rules[0]) if rules[0] in DRIFTS else side_of(reading)
+
+
+def drift_side(reading: Reading, rule: str) -> int:
+    """The side to which EWMA or CUSUM leans; that of the value may be the other one."""
+    if rule == "ewma":
+        level, center = reading.ewma, reading.center
+    else:
+        level, center = reading.cusum_high, reading.cusum_low
+    if level is None or center is None:
+        return 0
+    return (level > center) - (level < center)
 
 
 def find_groups(kpi: BaseKpi, readings: Sequence[Reading]) -> list[Group]:
@@ -127,20 +142,26 @@ def _group_of(kpi: BaseKpi, readings: Sequence[Reading], i: int) -> Group:
     reading = readings[i]
     rules, side = rules_of(reading), signal_side(reading)
     run = next((rule for rule in rules if rule in RUNS), None)
+    drift = next((rule for rule in rules if rule in DRIFTS), None)
     return Group(
-        first=_begin(kpi, readings, i, run or rules[0]),
+        first=_begin(kpi, readings, i, run or drift or rules[0]),
         last=i,
         side=side,
         is_bad=is_bad_side(kpi, side),
         beyond=int(is_beyond(reading)),
         is_run=run is not None,
         rule=rules[0],
+        is_drift=drift is not None,
     )
 
 
 def _begin(kpi: BaseKpi, readings: Sequence[Reading], i: int, rule: str) -> int:
-    """Where the pattern that ends at `i` begins; a run is followed back to its first period."""
+    """Where the pattern that ends at `i` begins; a run is followed back to its first period.
+
+    So is a drift: to where the average left the mean, or the sum left zero.
+    """
     stretch, side = stretch_of(kpi, readings[i].period_start), side_of(readings[i])
+    lean = drift_side(readings[i], rule) if rule in DRIFTS else 0
     first, seen = i, 1
     for j in range(i - 1, -1, -1):
         before = readings[j]
@@ -148,7 +169,12 @@ def _begin(kpi: BaseKpi, readings: Sequence[Reading], i: int, rule: str) -> int:
             break
         if before.value is None:
             continue
-        if rule in RUNS:
+        if rule in DRIFTS:
+            if not _is_tested(before, rule):
+                continue
+            if drift_side(before, rule) != lean:
+                break
+        elif rule in RUNS:
             if side_of(before) != side:
                 if seen >= RUNS[rule]:
                     break
@@ -157,6 +183,10 @@ def _begin(kpi: BaseKpi, readings: Sequence[Reading], i: int, rule: str) -> int:
             break
         first, seen = j, seen + 1
     return first
+
+
+def _is_tested(reading: Reading, rule: str) -> bool:
+    return (reading.ewma if rule == "ewma" else reading.cusum_high) is not None
 
 
 def _touch(kpi: BaseKpi, readings: Sequence[Reading], a: Group, b: Group) -> bool:
@@ -173,4 +203,5 @@ def _joined(a: Group, b: Group) -> Group:
         last=b.last,
         beyond=a.beyond + b.beyond,
         is_run=a.is_run or b.is_run,
+        is_drift=a.is_drift or b.is_drift,
     )
