@@ -111,10 +111,10 @@ def highest(
     """
     kind = type_of(connection, table, incremental.cursor)
     value, is_aware = cursor_sql(incremental, kind)
-    limit = "" if latest is None or not incremental.is_time else "where at <= $latest"
+    limit = "" if latest is None or not incremental.is_time else "where reached <= $latest"
     row = connection.execute(
-        f"select max(at), bool_and(is_aware)"
-        f" from (select {value} as at, {is_aware} as is_aware from {table}) {limit}",
+        f"select max(reached), bool_and(is_aware)"
+        f" from (select {value} as reached, {is_aware} as is_aware from {table}) {limit}",
         {"latest": latest} if limit else {},
     ).fetchone()
     if row is None or row[0] is None:

@@ -171,15 +171,18 @@ def stream_mysql(database: Database, statement: str) -> Iterator[Iterable[pa.Rec
             cursorclass=SSCursor,
             **database.options,
         )
-        with connection.cursor() as cursor:
-            if "MariaDB" in connection.get_server_info():
-                cursor.execute(f"set session max_statement_time = {database.timeout:g}")
-            else:
-                cursor.execute(f"set session max_execution_time = {database.timeout * 1000:.0f}")
-            cursor.execute("set session transaction read only")
-            cursor.execute(statement)
-            names = [column[0] for column in cursor.description or ()]
+        cursor = connection.cursor()
+        if "MariaDB" in connection.get_server_info():
+            cursor.execute(f"set session max_statement_time = {database.timeout:g}")
+        else:
+            cursor.execute(f"set session max_execution_time = {database.timeout * 1000:.0f}")
+        cursor.execute("set session transaction read only")
+        cursor.execute(statement)
+        names = [column[0] for column in cursor.description or ()]
+        try:
             yield text_batches(names, _rows(cursor))
+        finally:
+            _forget(cursor)
     except pymysql.MySQLError as error:
         raise Refused(_mysql_kind(error), str(error.args[-1] if error.args else error)) from None
     finally:
@@ -194,6 +197,13 @@ def _rows(cursor: Any) -> Iterator[tuple[str | None, ...]]:
                 value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
                 for value in row
             )
+
+
+def _forget(cursor: Any) -> None:
+    """Keep the cursor from reading the rest of its rows when it is closed: there may be no end."""
+    if cursor._result is not None:
+        cursor._result.unbuffered_active = False
+    cursor.connection = None
 
 
 def _mysql_kind(error: Exception) -> Kind:
