@@ -61,6 +61,7 @@ def pull_source(
     overlap = source.incremental.overlap if source.incremental else 0
     since = None if last is None else reach_back(last, overlap)
     connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the source
+    connection.execute("set force_compression = 'uncompressed'")  # staging lives for one run
     try:
         wanted = Wanted(name, source, place, project.root, os.environ, since)
         rejected = read_source(connection, wanted)
@@ -71,6 +72,8 @@ def pull_source(
     except duckdb.Error as error:
         detail = str(error).splitlines()[0]
         raise SourceError(f"{place}: {detail}; check the file and the mapping") from error
+    finally:
+        connection.execute("reset force_compression")
     aside = _quarantine(connection, name, source, record_type, run_id, rejected, last is None)
     staged = _scalar(connection, f"select count(*) from {_staged(name)}")
     left_out = pulled - staged - aside
@@ -158,31 +161,44 @@ def _map(
     record_type: RecordType,
     hash_key: str,
 ) -> None:
-    """Stage the rows as records; `_unreadable` names the first column that failed, if any."""
-    mapped, failed = [], []
+    """Stage the rows as records; `_unreadable` names the first column that failed, if any.
+
+    Each value is computed once. Where it is missing, it is computed again, to tell a value that
+    could not be read from one that is not there.
+    """
+    computed, staged, failed = [], [], []
     deleted = "false"
     if source.deleted_when is not None:
         condition = render(source.deleted_when)
         deleted = f"coalesce(try({condition}), false)"
         failed.append(f"when try(({condition}) is null) is null then 'deleted_when'")
     for column in record_type.columns:
+        target = quote(column.name)
         if column.name not in source.columns:
-            mapped.append(f"cast(null as {column.sql_type}) as {quote(column.name)}")
+            staged.append(f"cast(null as {column.sql_type}) as {target}")
             continue
         text = render(source.columns[column.name])
         value = _converted(connection, text, column, name, source.timezone)
-        # of a deleted record only its key matters
-        matters = f"not {deleted} and " if column.name != record_type.key else ""
-        failed.append(f"when {matters}try(({value}) is null) is null then {literal(column.name)}")
+        stored = value
         if column.name in source.hash:
-            value = f"left(sha256($hash_key || chr(31) || ({value})), {HASH_LENGTH})"
-        mapped.append(f"try({value}) as {quote(column.name)}")
-    unreadable = f"case {' '.join(failed)} end as _unreadable"
+            stored = f"left(sha256($hash_key || chr(31) || ({value})), {HASH_LENGTH})"
+        made = quote(f"mapped {column.name}")  # a blank: the source's columns have other names
+        computed.append(f"try({stored}) as {made}")
+        staged.append(f"{made} as {target}")
+        # of a deleted record only its key matters
+        matters = (
+            made + " is null" + (' and not "is gone"' if column.name != record_type.key else "")
+        )
+        failed.append(
+            f"when case when {matters} then try(({value}) is null) is null else false end"
+            f" then {literal(column.name)}"
+        )
     parameters = {"hash_key": hash_key} if source.hash else {}
     connection.execute(
-        f"create or replace table {_staged(name)} as"
-        f" select _row, {deleted} as _deleted, {unreadable}, {', '.join(mapped)}"
-        f" from {raw_table(name)}",
+        f"create or replace table {_staged(name)} as\n"
+        f'select _row, "is gone" as _deleted, case {" ".join(failed)} end as _unreadable,'
+        f" {', '.join(staged)}\n"
+        f'from (select *, {deleted} as "is gone", {", ".join(computed)} from {raw_table(name)})',
         parameters,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +39,8 @@ def read_files(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
         return 0
     if read.format == "csv":
         columns = _csv_header(connection, wanted, paths)
-        _load(connection, wanted, _csv_reader(read, paths, columns), columns)
+        plain = {column: quote(column) for column in columns}
+        _load(connection, wanted, _csv_reader(read, paths, columns), plain)
         row = connection.execute(
             "select count(distinct (file_id, line)) from rejected_lines"
         ).fetchone()
@@ -47,8 +48,7 @@ def read_files(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
     if read.format == "json":
         for path in paths:
             _require_whole_json(wanted, path)
-    reader, columns = _described(connection, wanted, paths)
-    _load(connection, wanted, reader, columns)
+    _load(connection, wanted, *_described(connection, wanted, paths))
     return 0
 
 
@@ -67,15 +67,15 @@ def _paths(wanted: Wanted) -> list[str]:
 
 
 def _load(
-    connection: duckdb.DuckDBPyConnection, wanted: Wanted, reader: str, columns: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, wanted: Wanted, reader: str, columns: Mapping[str, str]
 ) -> None:
-    """Number the rows as they stand in the files; keep those that are wanted."""
-    needed = needed_columns(wanted, columns)
-    listed = "".join(f", {quote(column)}" for column in needed)
+    """Number the rows as they stand in the files; keep those wanted. `columns`: name and SQL."""
+    needed = needed_columns(wanted, list(columns))
+    listed = "".join(f", {columns[name]} as {quote(name)}" for name in needed)
     rows = f"select row_number() over () as _row, filename as _file{listed} from {reader}"
     incremental = wanted.source.incremental
     if incremental is not None and wanted.since is not None:
-        kind = type_of(connection, reader, incremental.cursor)
+        kind = type_of(connection, f"({rows})", incremental.cursor)
         rows = f"from ({rows}) where {is_new_sql(incremental, kind, wanted.since)}"
     connection.execute(f"create or replace table {raw_table(wanted.name)} as {rows}")
 
@@ -124,19 +124,26 @@ def _csv_reader(read: Read, paths: list[str], columns: list[str]) -> str:
 
 def _described(
     connection: duckdb.DuckDBPyConnection, wanted: Wanted, paths: list[str]
-) -> tuple[str, list[str]]:
-    """The reader of Parquet or JSON files, and their columns; each file must have those needed."""
+) -> tuple[str, dict[str, str]]:
+    """The reader of Parquet or JSON files, and the SQL of their columns; each file must have those
+    that are needed.
+    """
     form = wanted.source.read.format
     # the types of a JSON file come from all of its values, not from the first ones
     options = ", sample_size = -1, maximum_sample_files = 1000000" if form == "json" else ""
 
-    def columns_of(files: list[str]) -> list[str]:
+    def columns_of(files: list[str]) -> dict[str, str]:
         reader = f"read_{form}({sql_list(files)}, filename = true{options})"
         described = connection.execute(f"describe select * from {reader}").fetchall()
-        return [str(row[0]) for row in described if row[0] != "filename"]
+        types = {str(name): str(kind) for name, kind, *_ in described if name != "filename"}
+        # values of several types, numbers and words, are text
+        return {
+            name: f"json_extract_string({quote(name)}, '$')" if kind == "JSON" else quote(name)
+            for name, kind in types.items()
+        }
 
-    columns = columns_of(paths[:1])
-    needed = needed_columns(wanted, columns)
+    first = columns_of(paths[:1])
+    needed = needed_columns(wanted, list(first))
     for path in paths[1:]:
         missing = sorted(set(needed) - set(columns_of([path])))
         if missing:
@@ -144,7 +151,7 @@ def _described(
                 f"{path} has no column '{missing[0]}', which {paths[0]} has;"
                 " export it again, or make it a source of its own"
             )
-    return f"read_{form}({sql_list(paths)}, filename = true{options})", columns
+    return f"read_{form}({sql_list(paths)}, filename = true{options})", columns_of(paths)
 
 
 def _require_whole_json(wanted: Wanted, path: str) -> None:
