@@ -13,6 +13,8 @@ from sqm import __version__
 from sqm.cli import cli
 from sqm.expressions import FUNCTIONS
 from sqm.kpi import KINDS
+from sqm.reads import Auth, Incremental, Paging, Read
+from sqm.settings import Source
 from sqm.terms import Alert, Count, Related, Status, Target, Unit
 
 
@@ -65,6 +67,11 @@ def test_every_key_of_a_kpi_is_explained(key):
     tables = " ".join(re.findall(r"^\|.*\|$", read("metrics/README.md"), re.MULTILINE))
 
     assert re.search(rf"\b{key}\b", tables + code_in(read("metrics/README.md")))
+
+
+@pytest.mark.parametrize("key", keys_of(Source, Read, Paging, Auth, Incremental))
+def test_every_key_of_a_source_is_explained(key):
+    assert re.search(rf"\b{key}\b", code_in(read("docs/sources.md")))
 
 
 @pytest.mark.parametrize("word", [*KINDS, *Unit])

@@ -151,7 +151,9 @@ def _described(
                 f"{path} has no column '{missing[0]}', which {paths[0]} has;"
                 " export it again, or make it a source of its own"
             )
-    return f"read_{form}({sql_list(paths)}, filename = true{options})", columns_of(paths)
+    return f"read_{form}({sql_list(paths)}, filename = true{options})", first if len(
+        paths
+    ) == 1 else columns_of(paths)
 
 
 def _require_whole_json(wanted: Wanted, path: str) -> None:
