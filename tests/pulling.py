@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from sqm.project import load_project
 from sqm.pull import Pulled, pull_source
@@ -32,7 +33,8 @@ def write_project(root: Path, read: dict[str, Any], **source: Any) -> Path:
     made = {"records": "tickets", "read": read, "columns": COLUMNS, **source}
     root.mkdir(parents=True, exist_ok=True)
     settings = {"project": "Desk", "sources": {"desk": made}}
-    (root / "sqm.yaml").write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
+    text = yaml.safe_dump(settings, default_flow_style=True, width=10**6)  # on one line
+    (root / "sqm.yaml").write_text(text, encoding="utf-8")
     return root
 
 
