@@ -258,6 +258,7 @@ PASSING = [
     pytest.param([Say(TICKETS, cut=True)], id="a connection cut in the middle of the body"),
     pytest.param([Say({}, status=429, headers={"Retry-After": "0"})], id="too many requests"),
     pytest.param([Say(TICKETS, delay=30)], id="no answer in time"),
+    pytest.param([Say(TICKETS, drip=0.2)], id="an answer that trickles"),
 ]
 
 

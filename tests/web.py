@@ -30,6 +30,7 @@ class Say:
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
     delay: float = 0.0  # seconds before the answer
+    drip: float = 0.0  # seconds before each tenth of the body
 
 
 @dataclass
@@ -65,7 +66,12 @@ def serving() -> Iterator[Web]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body[: len(body) // 2] if say.cut else body)
+            sent = body[: len(body) // 2] if say.cut else body
+            step = len(sent) // 10 + 1 if say.drip else len(sent) + 1
+            for start in range(0, len(sent), step):
+                ended.wait(say.drip)
+                self.wfile.write(sent[start : start + step])
+                self.wfile.flush()
             self.close_connection = say.cut
 
         def log_message(self, format: str, *args: object) -> None:
