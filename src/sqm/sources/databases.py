@@ -107,6 +107,7 @@ def database_of(wanted: Wanted) -> Database:
 @contextmanager
 def stream_postgres(database: Database, statement: str) -> Iterator[Iterable[pa.RecordBatch]]:
     """Postgres, typed, streamed in the binary COPY format."""
+    import pyarrow as pa
     from adbc_driver_manager import Error
     from adbc_driver_postgresql import dbapi
 
@@ -122,7 +123,7 @@ def stream_postgres(database: Database, statement: str) -> Iterator[Iterable[pa.
             cursor.execute(statement)
             with closing(cursor.fetch_record_batch()) as batches:
                 yield _with_a_first(batches)
-    except (Error, OSError) as error:
+    except (Error, OSError, pa.ArrowException) as error:  # Arrow's: from a stream under way
         raise Refused(_postgres_kind(error), str(error)) from None
 
 
@@ -142,9 +143,9 @@ def _postgres_kind(error: Exception) -> Kind:
         return "timeout"
     if state in ("42P01", "3F000", "42501"):
         return "missing"
-    if state and not state.startswith(("08", "57")):
-        return "query"
-    return "lost"
+    if state.startswith(("08", "57")) or "FATAL:" in said or "ERROR:" not in said:
+        return "lost"
+    return "query"
 
 
 @contextmanager
