@@ -55,9 +55,9 @@ def is_worth_a_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> b
     retry_condition_fn=is_worth_a_retry,
     **step,
 )
-def pull_source(project: Project, run: Run, name: str) -> None:
+def pull_source(project: Project, run: Run, name: str, full: bool = False) -> None:
     """Read one source into staging."""
-    get_run_logger().info(pipeline.describe_pull(pipeline.pull_source(project, run, name)))
+    get_run_logger().info(pipeline.describe_pull(pipeline.pull_source(project, run, name, full)))
 
 
 @task(name="validate-records", task_run_name="validate-{run.run_id}", **step)
@@ -89,12 +89,15 @@ def run_name() -> str:
 
 
 @flow(name="refresh-kpis", flow_run_name=run_name, log_prints=True)
-def refresh_kpis(project: Path = Path(), as_of: datetime | None = None) -> int:
-    """Bring every KPI up to date and publish them; the number of the published revision."""
+def refresh_kpis(project: Path = Path(), as_of: datetime | None = None, full: bool = False) -> int:
+    """Bring every KPI up to date and publish them; the number of the published revision.
+
+    `full` pulls all of every source, not only what changed.
+    """
     loaded = load_project(project)
     with pipeline.running(loaded, now, as_of, print) as run:
         for name in loaded.settings.sources:
-            pull_source(loaded, run, name)
+            pull_source(loaded, run, name, full)
         validated = validate(loaded, run)
         values = compute(loaded, run)
         published = publish(loaded, run, values, validated)

@@ -1,21 +1,32 @@
 #!/bin/sh
-# Put prometheus, promtool, prometheus-alertmanager and amtool into .tools/usr/bin, from the
-# packages of the Debian or Ubuntu this runs on. Needs no root and starts no daemon: the packages
-# are unpacked, not installed. Does nothing where the four programs are there already.
+# Put prometheus, promtool, prometheus-alertmanager, amtool, postgres and mariadbd into .tools, from
+# the packages of the Debian or Ubuntu this runs on. Needs no root and starts no daemon: the packages
+# are unpacked, not installed. Does nothing where the programs are there already.
 set -eu
 
 cd "$(dirname "$0")/.."
 tools="$PWD/.tools"
-programs="prometheus promtool prometheus-alertmanager amtool"
+programs="prometheus promtool prometheus-alertmanager amtool initdb mariadbd"
 
 fail() {
     echo "fetch_servers: $1" >&2
     exit 2
 }
 
+# The database servers stand outside of PATH: below lib/postgresql, and in sbin.
+is_there() {
+    command -v "$1" >/dev/null && return 0
+    for place in "$tools" ""; do
+        for found in "$place/usr/bin/$1" "$place/usr/sbin/$1" "$place"/usr/lib/postgresql/*/bin/"$1"; do
+            [ -x "$found" ] && return 0
+        done
+    done
+    return 1
+}
+
 missing() {
     for program in $programs; do
-        [ -x "$tools/usr/bin/$program" ] || command -v "$program" >/dev/null || echo "$program"
+        is_there "$program" || echo "$program"
     done
 }
 
@@ -47,13 +58,34 @@ unpack() {
     done
 }
 
+# A package with all that it needs and the system lacks.
+unpack_whole() {
+    mkdir -p "$work/whole/partial"
+    # shellcheck disable=SC2086  # options are words
+    apt-get $options -o Debug::NoLocking=1 -o Dir::Cache::archives="$work/whole" --download-only \
+        --no-install-recommends --yes install "$1" >"$work/log" 2>&1 || return 1
+    for package in "$work"/whole/*.deb; do
+        dpkg-deb -x "$package" "$tools" || fail "cannot unpack into $tools"
+        rm "$package"
+    done
+}
+
+# `postgresql` is an empty package that asks for the one of the release's version.
+versioned_postgresql() {
+    # shellcheck disable=SC2086  # options are words
+    apt-cache $options depends postgresql 2>/dev/null |
+        sed -n 's/^ *Depends: \(postgresql-[0-9][0-9]*\)$/\1/p' | head -n 1
+}
+
 # In some releases promtool and amtool are packages of their own, in others parts of the servers'.
 get_all() {
     for program in $(missing); do
-        [ -x "$tools/usr/bin/$program" ] && continue
+        is_there "$program" && continue
         case $program in
         promtool) unpack promtool || unpack prometheus || return 1 ;;
         amtool) unpack amtool || unpack prometheus-alertmanager || return 1 ;;
+        initdb) server=$(versioned_postgresql) && unpack_whole "${server:-postgresql}" || return 1 ;;
+        mariadbd) unpack_whole mariadb-server-core || return 1 ;;
         *) unpack "$program" || return 1 ;;
         esac
     done

@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -14,16 +14,21 @@ from typing import TypeVar
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / ".tools"
 T = TypeVar("T")
 
 
 def program(name: str) -> str:
     """Path of a server program; the test fails where there is none."""
-    fetched = ROOT / ".tools" / "usr" / "bin" / name
-    found = str(fetched) if fetched.is_file() else shutil.which(name)
-    if found is None:
+    places = (f"usr/bin/{name}", f"usr/sbin/{name}", f"usr/lib/postgresql/*/bin/{name}")
+    for root in (TOOLS, Path("/")):
+        for place in places:
+            for found in sorted(root.glob(place), reverse=True):
+                return str(found)
+    elsewhere = shutil.which(name)
+    if elsewhere is None:
         pytest.fail(f"{name} not found: run scripts/fetch_servers.sh")
-    return found
+    return elsewhere
 
 
 def run(name: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -34,10 +39,14 @@ def run(name: str, *arguments: str, cwd: Path | None = None) -> subprocess.Compl
 
 
 @contextmanager
-def started(command: Sequence[str], log: Path) -> Iterator[None]:
+def started(
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Keep a process of our own running; it is ended by its process id."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
         try:
             yield
         finally:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
+import duckdb
 import pytest
 from programs import free_port, wait_for
 from projects import ON_TIME, SETTINGS, changed, parcels
@@ -168,6 +169,28 @@ def test_the_moment_is_local(sqm, make_project):
 
     manifest = json.loads((root / "var/published/current.json").read_bytes())
     assert manifest["as_of"] == "2026-11-22T23:30:00Z"
+
+
+def test_run_brings_what_changed_unless_everything_is_asked_for(sqm, make_project):
+    # due dates: 2 and 3 November, so with a day's overlap the two rows of 3 November come again
+    cursor = "strptime(due, '%d.%m.%Y %H:%M')"
+    settings = changed(
+        SETTINGS,
+        "    hash: [phone]",
+        f'    hash: [phone]\n    incremental: {{cursor: "{cursor}", overlap: 23h}}',
+    )
+    root = make_project(parcels(sqm__yaml=settings))
+    sqm("-p", root, "run")
+    with duckdb.connect(root / "var/warehouse.duckdb") as connection:
+        connection.execute(
+            "insert or replace into sqm.cursors select source, cursor, run_id from sqm.pulls"
+        )
+
+    increment = sqm("-p", root, "run")
+    full = sqm("-p", root, "run", "--full")
+
+    assert increment.out.startswith("pulled scanner: 2 changed rows\n")
+    assert full.out.startswith("pulled scanner: 4 rows\n")
 
 
 def test_a_broken_rule_about_the_table_is_a_finding(sqm, project):

@@ -18,8 +18,9 @@ import yaml
 
 from sqm.demo import write_demo_data
 from sqm.demo.operation import REGIONS, TEAMS
+from sqm.reads import expand
 from sqm.records import BUILT_IN
-from sqm.settings import Settings, Source, expand
+from sqm.settings import Settings, Source
 from sqm.suites import Severity, Suite
 
 ROOT = Path(__file__).resolve().parents[1]

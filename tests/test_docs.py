@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from itertools import chain
+from typing import get_args
 
 import click
 import pytest
+import yaml
 from places import REPOSITORY
+from pulling import write_project
 
 from sqm import __version__
 from sqm.cli import cli
 from sqm.expressions import FUNCTIONS
 from sqm.kpi import KINDS
+from sqm.project import load_project
+from sqm.reads import Auth, Format, Incremental, Paging, Read
+from sqm.settings import Source
 from sqm.terms import (
     Alert,
     Baseline,
@@ -85,6 +91,31 @@ def test_every_key_of_a_kpi_is_explained(key):
 @pytest.mark.parametrize("rule", [rule for rule in Rule if not rule[-1].isdigit()])
 def test_every_rule_that_is_no_number_in_a_set_is_explained(rule):
     assert f"`{rule}`" in read("metrics/README.md")
+
+
+@pytest.mark.parametrize("key", keys_of(Source, Read, Paging, Auth, Incremental))
+def test_every_key_of_a_source_is_explained(key):
+    assert re.search(rf"\b{key}\b", code_in(read("docs/sources.md")))
+
+
+def source_examples() -> list[dict]:
+    """Every `read` in docs/sources.md, with what stands below it."""
+    blocks = re.findall(r"```yaml\n(.*?)```", read("docs/sources.md"), re.DOTALL)
+    parts = chain.from_iterable(
+        re.split(r"^(?=read:)", block, flags=re.MULTILINE) for block in blocks
+    )
+    return [yaml.safe_load(part) for part in parts if part.startswith("read:")]
+
+
+@pytest.mark.parametrize("example", source_examples(), ids=lambda e: next(iter(e["read"])))
+def test_every_example_of_a_source_is_sound(tmp_path, example):
+    load_project(write_project(tmp_path, **example))
+
+
+def test_there_is_an_example_of_every_form():
+    forms = {form for example in source_examples() for form in example["read"]}
+
+    assert forms >= set(get_args(Format))
 
 
 @pytest.mark.parametrize("word", [*KINDS, *Unit])

@@ -195,8 +195,8 @@ SETTINGS_FAULTS = [
     ),
     pytest.param(
         ("csv: parcels.csv", "csv: parcels.csv, json: x.json"),
-        "sqm.yaml:9: sources.scanner.read: give exactly one of 'csv', 'parquet' and 'json'; "
-        "correct the value",
+        "sqm.yaml:9: sources.scanner.read: give exactly one of 'csv', 'parquet', 'json', "
+        "'excel', 'sql' and 'http'; correct the value",
         id="two formats",
     ),
     pytest.param(

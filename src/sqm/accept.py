@@ -189,12 +189,16 @@ def _forget_old_quarantine(
 ) -> None:
     """Remove what earlier runs set aside of a source and this one decided anew.
 
-    After an increment that is what it delivered again, and what runs that failed left there.
+    After an increment that is what it delivered again, and what runs that failed left there. A row
+    without a key is known by its content, and the lines of a file are read again every time.
     """
+    now = "from sqm.quarantine where source = $source and run_id = $run_id and record_key is null"
     again = (
         ""
         if is_full
         else f" and (record_key in (select record_key from {DELIVERED} where source = $source)"
+        f" or (record_key is null and content in (select content {now}))"
+        " or starts_with(rule, 'unreadable_line')"
         " or run_id not in (select run_id from sqm.changes where source = $source))"
     )
     connection.execute(

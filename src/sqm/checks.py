@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from sqm import expressions
@@ -10,10 +9,8 @@ from sqm.definitions import Document, Place, nearest
 from sqm.errors import Fault
 from sqm.kpi import BaseKpi, GapScore, Rate, Stock
 from sqm.records import RecordType
-from sqm.settings import Settings, expand
 from sqm.terms import DURATIONS, Count, Related
 
-RESERVED = ("raw_", "before_", "touched_")  # beside the sources in the schema `staging`
 NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
 
 
@@ -65,7 +62,7 @@ def _count_faults(
     for key in ("where", "sum"):
         text = getattr(count, key)
         if text is not None:
-            yield from _expression_faults((place, key), text, document, record_type.column_names)
+            yield from expression_faults((place, key), text, document, record_type.column_names)
 
 
 def _record_faults(kpi: BaseKpi, document: Document, record_type: RecordType) -> Iterator[Fault]:
@@ -90,7 +87,7 @@ def _record_faults(kpi: BaseKpi, document: Document, record_type: RecordType) ->
                 yield from _moment_faults((*place, key), moment, document, record_type)
         if relation.where is not None:
             columns = record_type.column_names
-            yield from _expression_faults((*place, "where"), relation.where, document, columns)
+            yield from expression_faults((*place, "where"), relation.where, document, columns)
     keys = ["where", "numerator", "of", "promoter", "detractor"]
     if isinstance(kpi, GapScore):
         yield from _gap_faults(kpi, document, record_type)
@@ -98,11 +95,11 @@ def _record_faults(kpi: BaseKpi, document: Document, record_type: RecordType) ->
     names = (*record_type.column_names, *related)
     exclusions: dict[str, str] = getattr(kpi, "exclusions", {})
     for reason, excluding in exclusions.items():
-        yield from _expression_faults(("exclusions", reason), excluding, document, names)
+        yield from expression_faults(("exclusions", reason), excluding, document, names)
     for key in keys:
         text = getattr(kpi, key, None)
         if isinstance(text, str):
-            yield from _expression_faults((key,), text, document, names)
+            yield from expression_faults((key,), text, document, names)
 
 
 def _gap_faults(kpi: GapScore, document: Document, record_type: RecordType) -> Iterator[Fault]:
@@ -127,55 +124,12 @@ def _moment_faults(
         yield document.fault(place, problem, nearest(name, moments))
 
 
-def _expression_faults(
+def expression_faults(
     place: Place, text: str, document: Document, columns: Collection[str] | None
 ) -> Iterator[Fault]:
+    """Why an expression is refused; `columns` None: any column name is accepted."""
     for problem in expressions.check_expression(text, columns):
         yield document.fault(place, problem.text, problem.remedy)
-
-
-def source_faults(
-    settings: Settings, document: Document, record_types: Mapping[str, RecordType]
-) -> Iterator[Fault]:
-    """Mistakes in the source mappings that can be seen without reading a source."""
-    for name, source in settings.sources.items():
-        place = ("sources", name)
-        if name.startswith(RESERVED):
-            problem = f"'{name}' begins like a table that sqm makes beside the sources'"
-            yield document.fault(place, problem, "rename the source")
-        record_type = record_types.get(source.records)
-        if record_type is None:
-            problem = f"unknown record type '{source.records}'"
-            remedy = nearest(source.records, record_types)
-            yield document.fault((*place, "records"), problem, remedy)
-            continue
-        for column, text in source.columns.items():
-            if record_type.column(column) is None:
-                problem = f"{record_type.name} have no column '{column}'"
-                remedy = nearest(column, record_type.column_names)
-                yield document.fault((*place, "columns", column), problem, remedy)
-            yield from _expression_faults((*place, "columns", column), text, document, None)
-        if record_type.key not in source.columns:
-            problem = f"the key '{record_type.key}' of {record_type.name} is not mapped"
-            remedy = f"add '{record_type.key}: <expression>'"
-            yield document.fault((*place, "columns"), problem, remedy)
-        for column in source.hash:
-            if column not in source.columns:
-                problem = f"'{column}' is not one of the source's columns"
-                remedy = nearest(column, source.columns)
-                yield document.fault((*place, "hash"), problem, remedy)
-        if source.where is not None:
-            yield from _expression_faults((*place, "where"), source.where, document, None)
-        if source.latest_by is not None:
-            order = source.latest_by.order
-            yield from _expression_faults((*place, "latest_by", "order"), order, document, None)
-        try:
-            expand(source.read.path, os.environ)
-        except KeyError as error:
-            variable = error.args[0]
-            problem = f"the environment variable {variable} is not set"
-            remedy = f"set it, or write a default: ${{{variable}:-path}}"
-            yield document.fault((*place, "read", source.read.format), problem, remedy)
 
 
 def bind_kpis(

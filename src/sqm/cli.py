@@ -76,8 +76,9 @@ def check(root: Path) -> None:
 @cli.command()
 @click.option("--as-of", type=click.DateTime(), help="Compute as of this local time, not now.")
 @click.option("--keep-going", is_flag=True, help="Leave KPI files with mistakes out.")
+@click.option("--full", is_flag=True, help="Pull all of every source, not only what changed.")
 @click.pass_obj
-def run(root: Path, as_of: datetime | None, keep_going: bool) -> None:
+def run(root: Path, as_of: datetime | None, keep_going: bool, full: bool) -> None:
     """Pull, validate, compute and publish."""
     from sqm.pipeline import refresh
     from sqm.project import load_sound_project
@@ -89,7 +90,7 @@ def run(root: Path, as_of: datetime | None, keep_going: bool) -> None:
     else:
         project = _load(root)
     moment = as_of.replace(tzinfo=project.settings.zone) if as_of else None
-    refresh(project, _now, moment, click.echo)
+    refresh(project, _now, moment, click.echo, full)
 
 
 @cli.command()

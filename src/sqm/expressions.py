@@ -133,6 +133,14 @@ def condition_of_query(query: str, column: str, table: str) -> str | None:
     return str(where.this.sql(dialect=DIALECT))
 
 
+def flattened(text: str) -> str:
+    """The expression with each path `a.b.c` as one column of that name."""
+    tree = _parse(text)
+    if isinstance(tree, Problem):
+        return text
+    return tree.copy().transform(_as_one_column).sql(dialect=DIALECT, normalize_functions="lower")
+
+
 def quote(name: str) -> str:
     """A column or table name, quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
@@ -167,6 +175,14 @@ def _column_names(tree: exp.Expr) -> list[str]:
     """The columns in the order of the text; `address.city` is a field of the column `address`."""
     columns = tree.find_all(exp.Column, bfs=False)
     return list(dict.fromkeys(column.parts[0].name for column in columns))
+
+
+def _as_one_column(node: exp.Expr) -> exp.Expr:
+    if not isinstance(node, exp.Column | exp.Dot):
+        return node
+    if isinstance(node, exp.Dot) and not isinstance(node.parts[0], exp.Identifier):
+        return node  # a field of what a function gives
+    return exp.column(exp.to_identifier(".".join(part.name for part in node.parts), quoted=True))
 
 
 def _nearest_function(name: str) -> str:

@@ -83,11 +83,16 @@ class Published:
     values: int  # rows
 
 
-def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) -> Published:
-    """Bring every KPI up to date and publish them; `say` gets a line after each step."""
+def refresh(
+    project: Project, clock: Clock, as_of: datetime | None, say: Say, full: bool = False
+) -> Published:
+    """Bring every KPI up to date and publish them; `say` gets a line after each step.
+
+    `full` pulls all of each source, even where it could bring only what changed.
+    """
     with running(project, clock, as_of, say) as run:
         for name in project.settings.sources:
-            say(describe_pull(pull_source(project, run, name)))
+            say(describe_pull(pull_source(project, run, name, full)))
         validated = validate(project, run)
         for line in describe_validated(validated):
             say(line)
@@ -98,10 +103,10 @@ def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) ->
     return published
 
 
-def pull_source(project: Project, run: Run, name: str) -> Pulled:
+def pull_source(project: Project, run: Run, name: str, full: bool = False) -> Pulled:
     """Read one source into staging; the only step that reaches outside."""
     with open_warehouse(project) as connection:
-        return _pull_source(connection, project, name, run.run_id, _hash_key(project))
+        return _pull_source(connection, project, name, run.run_id, _hash_key(project), full)
 
 
 def validate(project: Project, run: Run) -> Validated:
@@ -258,7 +263,8 @@ def scorecard(project: Project) -> list[dict[str, object]]:
 def describe_pull(pulled: Pulled) -> str:
     """One line about a pull."""
     aside = pulled.pulled - pulled.left_out - pulled.staged
-    parts = [f"pulled {pulled.source}: {pulled.pulled:,} rows"]
+    rows = "rows" if pulled.is_full else "changed rows"
+    parts = [f"pulled {pulled.source}: {pulled.pulled:,} {rows}"]
     if pulled.left_out:
         parts.append(f"{pulled.left_out:,} left out")
     if aside:

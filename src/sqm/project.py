@@ -7,14 +7,16 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqm.checks import bind_kpis, kpi_faults, source_faults
+from sqm.checks import bind_kpis, kpi_faults
 from sqm.clock_checks import calendar_faults, clock_faults
 from sqm.clocks import with_clock_columns
 from sqm.definitions import Document, build, nearest, parse_document
 from sqm.errors import DefinitionError, Fault
 from sqm.kpi import KINDS, BaseKpi, Kpi
+from sqm.reads import expand
 from sqm.records import BUILT_IN, Column, RecordType
-from sqm.settings import DeclaredRecordType, Settings, Source, expand
+from sqm.settings import DeclaredRecordType, Settings, Source
+from sqm.source_checks import source_faults
 from sqm.suites import Suite, suite_faults
 
 SETTINGS_FILE = "sqm.yaml"
@@ -112,7 +114,8 @@ def _load_settings(
     faults += source_faults(settings, document, record_types)
     faults += calendar_faults(settings, document)
     faults += clock_faults(settings, document, record_types)
-    return settings
+    sources = {name: each.with_paths_as_columns() for name, each in settings.sources.items()}
+    return settings.model_copy(update={"sources": sources})
 
 
 def _declared_record_types(document: Document) -> Iterator[tuple[str, RecordType]]:

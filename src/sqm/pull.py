@@ -1,4 +1,4 @@
-"""Pull a source: read its files, map its columns to a record type, set unreadable rows aside.
+"""Pull a source: have it read, map its columns to a record type, set unreadable rows aside.
 
 Nothing is lost: every row that was read is staged, superseded by a newer row of an update log,
 left out by the source's `where`, or in quarantine with the reason.
@@ -6,21 +6,21 @@ left out by the source's `where`, or in quarantine with the reason.
 
 from __future__ import annotations
 
-import csv
-import glob
+import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime, timedelta
 
 import duckdb
 
 from sqm import quarantine
-from sqm.definitions import nearest
 from sqm.errors import SourceError
-from sqm.expressions import columns_of, literal, quote, render
+from sqm.expressions import literal, quote, render
 from sqm.project import SETTINGS_FILE, Project
 from sqm.records import Column, RecordType
-from sqm.settings import Read, Source
+from sqm.settings import Source
+from sqm.sources import Wanted, raw_table, read_source
+from sqm.sources.cursors import OFFSET, Mark, highest, reach_back, resumed, saved
 
 HASH_LENGTH = 24  # hex digits kept of a keyed hash: 96 bits
 
@@ -40,26 +40,40 @@ class Pulled:
 
 
 def pull_source(
-    connection: duckdb.DuckDBPyConnection, project: Project, name: str, run_id: str, hash_key: str
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    name: str,
+    run_id: str,
+    hash_key: str,
+    full: bool = False,
 ) -> Pulled:
     """Read one source into the staging tables `raw_<name>` and `<name>`.
 
-    Raises SourceError when its files are missing, empty, unreadable or lack a mapped column.
+    An incremental source brings what changed since its last accepted pull; `full` brings all, as do
+    the first pull and the first one after a change of the source's definition. Raises SourceError
+    when the source does not answer, is empty, unreadable or lacks a mapped column.
     """
     started = time.monotonic()
     source = project.settings.sources[name]
     record_type = project.record_types[source.records]
     place = f"{SETTINGS_FILE}: sources.{name}"
-    paths = _files(project, source, place)
-    connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the file
+    last = None if full else _last_mark(connection, name, source, hash_key)
+    overlap = source.incremental.overlap if source.incremental else 0
+    since = None if last is None else reach_back(last, overlap)
+    connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the source
+    connection.execute("set force_compression = 'uncompressed'")  # staging lives for one run
     try:
-        rejected = _read(connection, name, source, paths, place)
-        pulled = _scalar(connection, f"select count(*) from {_raw(name)}") + rejected
+        wanted = Wanted(name, source, place, project.root, os.environ, since)
+        rejected = read_source(connection, wanted)
+        pulled = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
+        reached = _reached(connection, name, source, run_id, last)
         _keep_latest(connection, name, source)
         unreadable = _map(connection, name, source, record_type, hash_key)
     except duckdb.Error as error:
         detail = str(error).splitlines()[0]
         raise SourceError(f"{place}: {detail}; check the file and the mapping") from error
+    finally:
+        connection.execute("reset force_compression")
     # what earlier runs set aside stays until this run's records are accepted
     of_this_run = f"source = {literal(name)} and run_id = {literal(run_id)}"
     connection.execute(f"delete from sqm.quarantine where {of_this_run}")
@@ -71,127 +85,68 @@ def pull_source(
     aside = _scalar(connection, f"select count(*) from sqm.quarantine where {of_this_run}")
     left_out = pulled - staged - aside
     seconds = time.monotonic() - started
+    cursor = None if reached is None else saved(source, hash_key, reached)
     connection.execute("delete from sqm.pulls where source = ?", [name])
     connection.execute(
-        "insert into sqm.pulls values (?, ?, ?, ?, ?, ?, true, null)",
-        [run_id, name, source.records, pulled, left_out, seconds],
+        "insert into sqm.pulls values (?, ?, ?, ?, ?, ?, ?, ?)",
+        [run_id, name, source.records, pulled, left_out, seconds, last is None, cursor],
     )
-    return Pulled(name, source.records, pulled, left_out, staged, seconds)
-
-
-def _raw(name: str) -> str:
-    return f'staging."raw_{name}"'
+    return Pulled(
+        name, source.records, pulled, left_out, staged, seconds, is_full=last is None, cursor=cursor
+    )
 
 
 def _staged(name: str) -> str:
-    return f'staging."{name}"'
+    return f"staging.{quote(name)}"
 
 
-def _files(project: Project, source: Source, place: str) -> list[str]:
-    """The files of the source, sorted; at least one, none of them empty."""
-    pattern = str(project.source_path(source))
-    paths = sorted(glob.glob(pattern, recursive=True))
-    if not paths:
-        remedy = f"put it there or correct read.{source.read.format}"
-        raise SourceError(f"{place}: there is no file {pattern}; {remedy}")
-    for path in paths:
-        if Path(path).stat().st_size == 0:
-            raise SourceError(f"{place}: {path} is empty; export it again")
-    return paths
+def _last_mark(
+    connection: duckdb.DuckDBPyConnection, name: str, source: Source, hash_key: str
+) -> Mark | None:
+    """How far the accepted records reach; None where the source has to be read in full."""
+    row = connection.execute("select cursor from sqm.cursors where source = ?", [name]).fetchone()
+    return resumed(row[0] if row else None, source, hash_key)
 
 
-def _read(
-    connection: duckdb.DuckDBPyConnection, name: str, source: Source, paths: list[str], place: str
-) -> int:
-    """Load the needed columns of all files; the number of lines that could not be split."""
-    connection.execute("drop table if exists temp.rejected_lines")
-    connection.execute("drop table if exists temp.rejected_scans")
-    if source.read.format == "csv":
-        columns = _csv_header(connection, source.read, paths, place)
-        reader = _csv_reader(source.read, paths, columns)
-    else:
-        reader = f"read_{source.read.format}({_list(paths)}, filename = true)"
-        described = connection.execute(f"describe select * from {reader}").fetchall()
-        columns = [str(row[0]) for row in described if row[0] != "filename"]
-    needed = _needed_columns(source, columns, place)
-    listed = "".join(f", {quote(column)}" for column in needed)
-    connection.execute(
-        f"create or replace table {_raw(name)} as"
-        f" select row_number() over () as _row, filename as _file{listed} from {reader}"
+def _reached(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source: Source,
+    run_id: str,
+    last: Mark | None,
+) -> Mark | None:
+    """How far the records reach once these are accepted; never back behind the last mark."""
+    if source.incremental is None:
+        return None
+    row = connection.execute("select started_at from sqm.runs where run_id = ?", [run_id])
+    [started_at] = row.fetchone() or [None]
+    # a source may write its own local time, which is less than a day from UTC
+    latest = None if started_at is None else started_at + timedelta(days=1)
+    found = highest(connection, raw_table(name), source.incremental, latest)
+    if found is None or last is None:
+        return found or last
+    return last if _is_before(found, last) else found
+
+
+def _is_before(one: Mark, other: Mark) -> bool:
+    """Times are compared without their zone: a source that begins to write offsets writes UTC."""
+    a, b = (
+        mark.value.replace(tzinfo=None) if isinstance(mark.value, datetime) else mark.value
+        for mark in (one, other)
     )
-    if source.read.format != "csv":
-        return 0
-    return _scalar(connection, "select count(distinct (file_id, line)) from rejected_lines")
-
-
-def _csv_header(
-    connection: duckdb.DuckDBPyConnection, read: Read, paths: list[str], place: str
-) -> list[str]:
-    """The column names in the first line, which must be the same in all files."""
-    found: list[str] | None = None
-    for path in paths:
-        row = connection.execute(
-            f"select line from read_csv({literal(path)}, delim = '\x01', quote = '', escape = '',"
-            f" header = false, auto_detect = false, encoding = {literal(read.encoding)},"
-            " ignore_errors = true, columns = {'line': 'VARCHAR'}) limit 1"
-        ).fetchone()
-        if row is None or not row[0]:
-            raise SourceError(f"{place}: {path} has no header line; export it again")
-        header = next(csv.reader([row[0]], delimiter=read.delimiter))
-        if len(set(header)) < len(header):
-            twice = next(column for column in header if header.count(column) > 1)
-            raise SourceError(f"{place}: {path} has two columns '{twice}'; rename one of them")
-        if found is not None and header != found:
-            raise SourceError(
-                f"{place}: {path} has other columns than {paths[0]}; make it a source of its own"
-            )
-        found = header
-    return found or []
-
-
-def _csv_reader(read: Read, paths: list[str], columns: list[str]) -> str:
-    """Fixed dialect and text columns: what a file holds never depends on what was sampled of it."""
-    types = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in columns)
-    return (
-        f"read_csv({_list(paths)}, header = true, auto_detect = false,"
-        f" delim = {literal(read.delimiter)}, quote = '\"', escape = '\"', strict_mode = true,"
-        f" encoding = {literal(read.encoding)}, nullstr = {_list(read.null_values)},"
-        f" columns = {{{types}}}, filename = true, ignore_errors = true, store_rejects = true,"
-        " rejects_table = 'rejected_lines', rejects_scan = 'rejected_scans')"
-    )
-
-
-def _list(texts: list[str] | tuple[str, ...]) -> str:
-    return "[" + ", ".join(literal(text) for text in texts) + "]"
-
-
-def _needed_columns(source: Source, columns: list[str], place: str) -> list[str]:
-    """The source's columns that the mapping uses; SourceError when one is not there."""
-    used: dict[str, str] = {}
-    for target, text in source.columns.items():
-        used |= dict.fromkeys(columns_of(text), f"columns.{target}")
-    if source.where is not None:
-        used |= dict.fromkeys(columns_of(source.where), "where")
-    if source.latest_by is not None:
-        used |= dict.fromkeys(columns_of(source.latest_by.order), "latest_by.order")
-        used[source.latest_by.key] = "latest_by.key"
-    for column, key in sorted(used.items()):
-        if column not in columns:
-            remedy = nearest(column, columns)
-            raise SourceError(f"{place}.{key}: the source has no column '{column}'; {remedy}")
-    return sorted(used)
+    return bool(a < b)  # type: ignore[operator]  # both are times, or both numbers
 
 
 def _keep_latest(connection: duckdb.DuckDBPyConnection, name: str, source: Source) -> None:
     """Apply `where` and `latest_by`; numbers in a text column are compared as numbers."""
     if source.where is not None:
         where = render(source.where)
-        connection.execute(f"delete from {_raw(name)} where not coalesce({where}, false)")
+        connection.execute(f"delete from {raw_table(name)} where not coalesce({where}, false)")
     if source.latest_by is not None:
         key, order = quote(source.latest_by.key), render(source.latest_by.order)
         connection.execute(
-            f"delete from {_raw(name)} where _row in (\n"
-            f"  select _row from {_raw(name)} where {key} is not null\n"
+            f"delete from {raw_table(name)} where _row in (\n"
+            f"  select _row from {raw_table(name)} where {key} is not null\n"
             f"  qualify row_number() over (partition by {key} order by\n"
             f"    try_cast(({order}) as double) desc nulls last, ({order}) desc nulls last,\n"
             "    _row desc) > 1)"
@@ -207,26 +162,47 @@ def _map(
 ) -> dict[str, str]:
     """Stage the rows as records; `_unreadable` names the first column that failed, if any.
 
-    Returns, for each mapped column, the condition under which its value cannot be read.
+    Each value is computed once. Where it is missing, it is computed again, to tell a value that
+    could not be read from one that is not there. Returns, for each mapped column, the condition
+    over the source row under which its value cannot be read.
     """
-    mapped: list[str] = []
+    computed: list[str] = []
+    staged: list[str] = []
+    cases: list[str] = []
     failed: dict[str, str] = {}
+    deleted = "false"
+    if source.deleted_when is not None:
+        condition = render(source.deleted_when)
+        deleted = f"coalesce(try({condition}), false)"
+        cases.append(f"when try(({condition}) is null) is null then 'deleted_when'")
     for column in record_type.columns:
+        target = quote(column.name)
         if column.name not in source.columns:
-            mapped.append(f"cast(null as {column.sql_type}) as {quote(column.name)}")
+            staged.append(f"cast(null as {column.sql_type}) as {target}")
             continue
         text = render(source.columns[column.name])
         value = _converted(connection, text, column, name, source.timezone)
-        failed[column.name] = f"try(({value}) is null) is null"
+        stored = value
         if column.name in source.hash:
-            value = f"left(sha256($hash_key || chr(31) || ({value})), {HASH_LENGTH})"
-        mapped.append(f"try({value}) as {quote(column.name)}")
-    cases = " ".join(f"when {c} then {literal(column)}" for column, c in failed.items())
-    unreadable = f"case {cases} end as _unreadable"
+            stored = f"left(sha256($hash_key || chr(31) || ({value})), {HASH_LENGTH})"
+        made = quote(f"mapped {column.name}")  # a blank: the source's columns have other names
+        computed.append(f"try({stored}) as {made}")
+        staged.append(f"{made} as {target}")
+        # of a deleted record only its key matters
+        matters = (
+            made + " is null" + (' and not "is gone"' if column.name != record_type.key else "")
+        )
+        failed[column.name] = f"try(({value}) is null) is null"
+        cases.append(
+            f"when case when {matters} then {failed[column.name]} else false end"
+            f" then {literal(column.name)}"
+        )
     parameters = {"hash_key": hash_key} if source.hash else {}
     connection.execute(
-        f"create or replace table {_staged(name)} as"
-        f" select _row, false as _deleted, {unreadable}, {', '.join(mapped)} from {_raw(name)}",
+        f"create or replace table {_staged(name)} as\n"
+        f'select _row, "is gone" as _deleted, case {" ".join(cases)} end as _unreadable,'
+        f" {', '.join(staged)}\n"
+        f'from (select *, {deleted} as "is gone", {", ".join(computed)} from {raw_table(name)})',
         parameters,
     )
     return failed
@@ -238,14 +214,16 @@ def _converted(
     """The mapped expression as the column's type; timestamps in UTC."""
     if column.type != "timestamp":
         return f"cast({text} as {column.sql_type})"
-    described = connection.execute(f"describe select {text} as it from {_raw(name)}").fetchone()
+    described = connection.execute(
+        f"describe select {text} as it from {raw_table(name)}"
+    ).fetchone()
     found = str(described[1]) if described else "VARCHAR"
     local = f"timezone('UTC', timezone({literal(zone)}, cast({text} as timestamp)))"
     aware = f"timezone('UTC', cast({text} as timestamptz))"
     if found == "TIMESTAMP WITH TIME ZONE":
         return aware
     if found == "VARCHAR":
-        has_offset = rf"regexp_matches({text}, '\d\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$')"
+        has_offset = f"regexp_matches({text}, '{OFFSET}')"
         return f"case when {has_offset} then {aware} else {local} end"
     return local
 

@@ -1,40 +1,24 @@
 """sqm.yaml: where things are. The one door through which settings enter.
 
 Order of precedence: command line, environment, sqm.yaml, the default written here.
-The environment is for secrets and places only: `${NAME}` and `${NAME:-default}` in a path.
+The environment is for secrets and places only: `${NAME}` and `${NAME:-default}` in a path, an
+address or a credential.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field
 
 from sqm.calendars import Calendar, CalendarVersion, Zone, versions_of
 from sqm.clocks import Clock
+from sqm.expressions import flattened
+from sqm.reads import Incremental, Read
 from sqm.records import ColumnType
 from sqm.terms import Definition, Expression, Name
-
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
-
-
-def expand(text: str, environment: Mapping[str, str]) -> str:
-    """Replace `${NAME}` and `${NAME:-default}`; raises KeyError(NAME) where neither is set."""
-
-    def value_of(match: re.Match[str]) -> str:
-        value = environment.get(match[1]) or match[2]
-        if value is None:
-            raise KeyError(match[1])
-        return value
-
-    return _VARIABLE.sub(value_of, text)
-
-
-Verbatim = Annotated[str, StringConstraints(strip_whitespace=False)]  # a blank or a tab counts
 
 
 class DeclaredRecordType(Definition):
@@ -42,33 +26,6 @@ class DeclaredRecordType(Definition):
 
     description: str = ""
     columns: dict[Name, ColumnType] = Field(min_length=1)
-
-
-class Read(Definition):
-    """A file, or a pattern of files, and how to read it. Give one of csv, parquet and json."""
-
-    csv: str | None = None
-    parquet: str | None = None
-    json_: str | None = Field(default=None, alias="json")
-    null_values: tuple[Verbatim, ...] = ("",)
-    delimiter: Verbatim = Field(default=",", min_length=1, max_length=1)
-    encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
-
-    @model_validator(mode="after")
-    def _one_format(self) -> Self:
-        if sum(path is not None for path in (self.csv, self.parquet, self.json_)) != 1:
-            raise ValueError("give exactly one of 'csv', 'parquet' and 'json'")
-        return self
-
-    @property
-    def format(self) -> Literal["csv", "parquet", "json"]:
-        if self.csv is not None:
-            return "csv"
-        return "parquet" if self.parquet is not None else "json"
-
-    @property
-    def path(self) -> str:
-        return self.csv or self.parquet or self.json_ or ""
 
 
 class LatestBy(Definition):
@@ -86,9 +43,31 @@ class Source(Definition):
     columns: dict[Name, Expression] = Field(min_length=1)
     where: Expression | None = None
     latest_by: LatestBy | None = None
+    deleted_when: Expression | None = None  # the row says that the record is no more
+    incremental: Incremental | None = None
     timezone: Zone = "UTC"
     hash: tuple[Name, ...] = ()
     expected_every_hours: float | None = Field(default=None, gt=0)
+
+    def with_paths_as_columns(self) -> Source:
+        """The same source, each path `a.b` in its expressions as one column, for HTTP only.
+
+        There every value is text that is fetched by its path; elsewhere `a.b` is a field of the
+        column `a`.
+        """
+        if self.read.format != "http":
+            return self
+        changed: dict[str, object] = {"columns": {n: flattened(t) for n, t in self.columns.items()}}
+        for key in ("where", "deleted_when"):
+            text = getattr(self, key)
+            changed[key] = None if text is None else flattened(text)
+        if self.latest_by is not None:
+            order = flattened(self.latest_by.order)
+            changed["latest_by"] = self.latest_by.model_copy(update={"order": order})
+        if self.incremental is not None:
+            cursor = flattened(self.incremental.cursor)
+            changed["incremental"] = self.incremental.model_copy(update={"cursor": cursor})
+        return self.model_copy(update=changed)
 
 
 class Links(Definition):

@@ -19,6 +19,7 @@ CONTENT = (
     "docs/kpis.md",
     "docs/records.md",
     "docs/runbook.md",
+    "docs/sources.md",
 )
 
 

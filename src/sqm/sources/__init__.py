@@ -1,0 +1,26 @@
+"""Where records come from: files, databases, HTTP APIs. `read_source` is the way in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqm.sources.files import read_files
+from sqm.sources.http import read_http
+from sqm.sources.sql import read_sql
+from sqm.sources.staging import Wanted, raw_table
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Wanted", "raw_table", "read_source"]
+
+
+def read_source(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
+    """Load what is wanted into the source's raw table; the number of lines that cannot be split.
+
+    Raises SourceError when the source does not answer, or answers nonsense.
+    """
+    if wanted.source.read.is_file:
+        return read_files(connection, wanted)
+    reader = read_sql if wanted.source.read.format == "sql" else read_http
+    return reader(connection, wanted)

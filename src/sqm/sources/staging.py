@@ -1,0 +1,133 @@
+"""What all readers share: what is wanted of a source, and the table that its rows arrive in.
+
+Reading ends in `staging."raw_<name>"`: `_row` (1..n in the order of the source), `_file` (the file,
+table or address as it is written in sqm.yaml, hence without secrets) and the needed columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqm.definitions import nearest
+from sqm.errors import SourceError
+from sqm.expressions import columns_of, literal, quote
+from sqm.settings import Source
+from sqm.sources.cursors import Mark
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+BATCH_ROWS = 20_000  # of a database or workbook, in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One source, and which part of it to read."""
+
+    name: str
+    source: Source
+    place: str  # how errors name the source
+    root: Path  # of the project
+    environment: Mapping[str, str]
+    since: Mark | None = None  # only rows with a greater cursor, or without one; None: all
+
+    def error(self, problem: str, key: str = "") -> SourceError:
+        """The error to raise; `problem` ends in its remedy, `key` is relative to the source."""
+        return SourceError(f"{self.place}{'.' + key if key else ''}: {problem}")
+
+
+def raw_table(name: str) -> str:
+    """The table in which the rows of a source arrive, quoted."""
+    return f"staging.{quote(f'raw_{name}')}"
+
+
+def needed_columns(wanted: Wanted, columns: Sequence[str]) -> list[str]:
+    """The source's columns that the mapping uses; SourceError when one is not there."""
+    used = columns_used(wanted.source)
+    for column, key in sorted(used.items()):
+        if column not in columns:
+            remedy = nearest(column, columns) if columns else "it has none at all"
+            raise wanted.error(f"the source has no column '{column}'; {remedy}", key)
+    return sorted(used)
+
+
+def columns_used(source: Source) -> dict[str, str]:
+    """The source's columns that its definition uses, with the last key that uses each."""
+    used: dict[str, str] = {}
+    for target, text in source.columns.items():
+        used |= dict.fromkeys(columns_of(text), f"columns.{target}")
+    if source.where is not None:
+        used |= dict.fromkeys(columns_of(source.where), "where")
+    if source.deleted_when is not None:
+        used |= dict.fromkeys(columns_of(source.deleted_when), "deleted_when")
+    if source.incremental is not None:
+        used |= dict.fromkeys(columns_of(source.incremental.cursor), "incremental.cursor")
+    if source.latest_by is not None:
+        used |= dict.fromkeys(columns_of(source.latest_by.order), "latest_by.order")
+        used[source.latest_by.key] = "latest_by.key"
+    return used
+
+
+def stage_batches(
+    connection: duckdb.DuckDBPyConnection,
+    wanted: Wanted,
+    batches: Iterable[pa.RecordBatch],
+    columns: Mapping[str, str],
+    file_sql: str,
+) -> None:
+    """Append Arrow batches to the raw table; `columns` gives the SQL of each column.
+
+    An error of the source leaves nothing staged.
+    """
+    table = raw_table(wanted.name)
+    listed = "".join(f", {sql} as {quote(name)}" for name, sql in columns.items())
+    rows = 0
+    connection.execute("begin")
+    try:
+        for number, batch in enumerate(batches):
+            head = f"create or replace table {table} as" if number == 0 else f"insert into {table}"
+            connection.register("arrived", batch)
+            connection.execute(
+                f"{head} select {rows} + row_number() over () as _row,"
+                f" {file_sql} as _file{listed} from arrived"
+            )
+            connection.unregister("arrived")
+            rows += batch.num_rows
+        connection.execute("commit")
+    except BaseException:
+        connection.execute("rollback")
+        raise
+
+
+def text_batches(
+    names: Sequence[str], rows: Iterable[Sequence[str | None]]
+) -> Iterator[pa.RecordBatch]:
+    """Rows of texts as Arrow batches, at least one, maybe empty."""
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.string()) for name in names])
+    chunk: list[Sequence[str | None]] = []
+    is_first = True
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == BATCH_ROWS:
+            yield _batch(chunk, schema)
+            chunk, is_first = [], False
+    if chunk or is_first:
+        yield _batch(chunk, schema)
+
+
+def _batch(rows: Sequence[Sequence[str | None]], schema: pa.Schema) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
+    return pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=schema)
+
+
+def sql_list(texts: Iterable[str]) -> str:
+    """A list of text literals for DuckDB."""
+    return "[" + ", ".join(literal(text) for text in texts) + "]"

@@ -1,0 +1,66 @@
+"""A project with one source of any kind, and what a pull of it brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sqm.project import load_project
+from sqm.pull import Pulled, pull_source
+from sqm.warehouse import open_warehouse
+
+COLUMNS = {"ticket_id": "id", "severity": "severity", "opened_at": "opened"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One pull: what it says, the staged rows, the rules of what was set aside."""
+
+    pulled: Pulled
+    staged: list[dict[str, Any]]
+    aside: list[tuple[str, str | None]]
+
+    @property
+    def ids(self) -> list[str]:
+        return [row["ticket_id"] for row in self.staged]
+
+
+def write_project(root: Path, read: dict[str, Any], **source: Any) -> Path:
+    """A project of one source of tickets, called `desk`."""
+    made = {"records": "tickets", "read": read, "columns": COLUMNS, **source}
+    root.mkdir(parents=True, exist_ok=True)
+    settings = {"project": "Desk", "sources": {"desk": made}}
+    text = yaml.safe_dump(settings, default_flow_style=True, width=10**6)  # on one line
+    (root / "sqm.yaml").write_text(text, encoding="utf-8")
+    return root
+
+
+def pull(root: Path, run_id: str = "run-1", full: bool = False) -> Result:
+    """Pull the source; nothing is accepted."""
+    project = load_project(root)
+    with open_warehouse(project) as connection:
+        pulled = pull_source(connection, project, "desk", run_id, "key", full)
+        rows = connection.execute("select * from staging.desk order by _row").fetchall()
+        names = [column[0] for column in connection.description or []]
+        aside = connection.execute(
+            "select rule, record_key from sqm.quarantine order by source_row, rule"
+        ).fetchall()
+    return Result(pulled, [dict(zip(names, row, strict=True)) for row in rows], aside)
+
+
+def accept(root: Path) -> None:
+    """Move the cursor of the last pull, as the step does that accepts its records."""
+    with open_warehouse(load_project(root)) as connection:
+        connection.execute(
+            "insert or replace into sqm.cursors select source, cursor, run_id from sqm.pulls"
+        )
+
+
+def raw(root: Path) -> list[tuple[Any, ...]]:
+    """Row number and file of each row as it arrived."""
+    with open_warehouse(load_project(root)) as connection:
+        query = "select _row, _file from staging.raw_desk order by _row"
+        return connection.execute(query).fetchall()
