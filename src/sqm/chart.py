@@ -37,14 +37,19 @@ def chart_values(values: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> 
 
     `today` is the local date of the computation: a period that is not over has limits, no signal.
     """
-    values = values.with_row_index("row")
+    kpis = tuple(kpis)
     charted = _Columns(len(values))
-    parts = values.partition_by("kpi", "window", as_dict=True)
+    windows = pl.DataFrame(
+        [(kpi.name, kpi.chart_window) for kpi in kpis],
+        schema={"kpi": pl.String, "window": pl.String},
+        orient="row",
+    )
+    rows = values.with_row_index("row").join(windows, on=["kpi", "window"], how="semi")
+    parts = rows.partition_by("kpi", as_dict=True)
     for kpi in kpis:
-        rows = parts.get((kpi.name, kpi.chart_window))
-        if rows is not None:
-            _chart_kpi(rows, kpi, today, charted)
-    return values.drop("row").with_columns(charted.series())
+        if (kpi.name,) in parts:
+            _chart_kpi(parts[kpi.name,], kpi, today, charted)
+    return values.with_columns(charted.series())
 
 
 class _Columns:

@@ -61,6 +61,10 @@ def with_effects(
     A value with more set aside than its KPI's `max_quarantined` becomes not_reportable.
     """
     types = _quarantined_types(connection) & record_types.keys()
+    if not types:
+        return values.with_columns(
+            pl.lit(0, dtype=pl.Int64).alias("aside"), worst=pl.col("value"), best=pl.col("value")
+        )
     by_name = {kpi.name: kpi for kpi in kpis}
     for records in sorted(types):
         _read_aside(connection, record_types[records], as_of)

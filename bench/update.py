@@ -1,0 +1,147 @@
+"""Claim: a day's increment costs a small part of computing everything, and gives the same values.
+
+A warehouse with jobs and tickets over three years, then one day more: new records and corrected
+ones, most of them recent (their age falls off exponentially, with a mean of two weeks).
+
+    python bench/update.py [--jobs N] [--tickets N] [--runs N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import polars as pl
+from kpi_engine import catalogue
+from records import make_records
+from timing import peak_memory_gib
+
+from sqm.changes import SYSTEM_COLUMNS, before_table, hash_sql, note_changes, touched_table
+from sqm.compute import Computation, compute_values
+from sqm.expressions import quote
+from sqm.ledger import keep_values
+from sqm.migrations import migrate
+from sqm.records import BUILT_IN
+from sqm.update import settle, update_values
+from sqm.upsert import DELIVERED, DELTA, change_records, compare_records
+
+AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
+MEAN_AGE_DAYS = 14
+KEY = ["kpi", "window", "by", "segment", "period_start", "period_end"]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--jobs", type=int, default=10_000_000)
+    arguments.add_argument("--tickets", type=int, default=3_000_000)
+    arguments.add_argument("--runs", type=int, default=3)
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bench.duckdb"
+        make_records(path, given.jobs, given.tickets)
+        with duckdb.connect(path) as connection:
+            _prepare(connection)
+            _measure(connection, given.runs)
+    print(f"peak memory of this process {peak_memory_gib():.1f} GiB")
+
+
+def _measure(connection: duckdb.DuckDBPyConnection, runs: int) -> None:
+    kpis = tuple(catalogue())
+    asked = Computation(kpis, BUILT_IN, "UTC", AS_OF)
+    first = _update(connection, asked, "first")
+    print(f"first update, everything: {first:.2f} s")
+    for run in range(1, runs + 1):
+        asked = Computation(kpis, BUILT_IN, "UTC", AS_OF + timedelta(days=run))
+        began = time.perf_counter()
+        for name, new, corrected in (("jobs", 23_000, 2_300), ("tickets", 7_000, 700)):
+            _change(connection, name, new, corrected, run)
+        accepted = time.perf_counter() - began
+        updated = _update(connection, asked, f"run {run}")
+        began = time.perf_counter()
+        computed = compute_values(connection, kpis, BUILT_IN, "UTC", asked.as_of)
+        whole = time.perf_counter() - began
+        columns = ", ".join(f'"{name}"' for name in (*KEY, "numerator", "denominator", "value"))
+        kept = pl.DataFrame(
+            connection.sql(f"select {columns} from sqm.kpi_values").to_arrow_table()
+        )
+        same = _same(kept, computed.select(kept.columns))
+        print(
+            f"accepting {accepted:6.2f} s   updating and keeping {updated:6.2f} s"
+            f"   computing everything {whole:6.2f} s   ratio {updated / whole:6.3f}   same: {same}"
+        )
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    migrate(connection)
+    for record_type in BUILT_IN.values():
+        table = quote(record_type.name)
+        for name, sql_type in SYSTEM_COLUMNS.items():
+            connection.execute(f"alter table {table} add column {name} {sql_type}")
+        connection.execute(f"create table {before_table(record_type.name)} as from {table} limit 0")
+        connection.execute(
+            f"create table {touched_table(record_type.name)} (record_key varchar)"
+        )
+
+
+def _change(
+    connection: duckdb.DuckDBPyConnection, name: str, new: int, corrected: int, run: int
+) -> None:
+    """One day more: new records like those of three years before, corrected ones moved an hour."""
+    record_type = BUILT_IN[name]
+    moments = [c.name for c in record_type.columns if c.type == "timestamp"]
+    since = "created_at" if name == "jobs" else "opened_at"
+    later = {m: f"{m} + to_days(1096 + {run})" for m in moments}
+    key = record_type.key
+
+    def columns(replaced: dict[str, str]) -> str:
+        return ", ".join(
+            f"{replaced.get(c.name, quote(c.name))} as {quote(c.name)}"
+            for c in record_type.columns
+        )
+
+    closing = "completed_at" if name == "jobs" else "resolved_at"
+    fresh = columns({**later, key: f"{key} || '-{run}'"})
+    moved = columns({closing: f"{closing} + to_hours(1)"})
+    listed = ", ".join(map(quote, record_type.column_names))
+    connection.execute(
+        f"create or replace table incoming_{name} as select row_number() over () as _row,"
+        f" 'bench' as _source, {hash_sql(record_type.column_names)} as _hash, {listed} from (\n"
+        f"(select {fresh} from {name} where {since} < timestamp '2023-11-02' limit {new})\n"
+        f"union all (select {moved} from {name} where random() <"
+        f" exp(-date_diff('hour', {since}, timestamp '{AS_OF:%Y-%m-%d}') / 24.0 / {MEAN_AGE_DAYS})"
+        f" and {since} > timestamp '2024-11-01' order by random() limit {corrected}))"
+    )
+    connection.execute(f"create or replace table broken_{name} (_row bigint)")
+    connection.execute(
+        f"create or replace temp table {DELIVERED} (source varchar, record_key varchar)"
+    )
+    compare_records(connection, record_type, [])
+    note_changes(connection, record_type, DELTA)
+    change_records(connection, record_type, f"run {run}", AS_OF.replace(tzinfo=None))
+
+
+def _update(connection: duckdb.DuckDBPyConnection, asked: Computation, run: str) -> float:
+    began = time.perf_counter()
+    values = update_values(connection, asked)
+    keep_values(connection, values, run, asked.moment)
+    settle(connection, asked)
+    return time.perf_counter() - began
+
+
+def _same(kept: pl.DataFrame, computed: pl.DataFrame) -> bool:
+    from polars.testing import assert_frame_equal
+
+    try:
+        assert_frame_equal(kept.sort(KEY), computed.sort(KEY), rel_tol=1e-9)
+    except AssertionError as error:
+        print(error)
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
