@@ -59,16 +59,17 @@ def lookup_sql(lookup: Lookup, limits: Mapping[str, str]) -> str:
     ]
     wanted = " or\n      ".join(dict.fromkeys(asked))
     return (
-        f"select t.{RECORD}, o.event\n"
-        "from (\n"
+        "with _asked as materialized (\n"
         f"  select {RECORD}, {same} as same, {mine} as mine\n"
         f"  from {table} as t\n"
         f"  where {same} is not null and {mine} is not null\n    and ({wanted or 'true'})\n"
-        ") as t\n"
+        ")\n"
+        f"select t.{RECORD}, o.event\n"
+        "from _asked as t\n"
         "asof join (\n"
         f"  select {same} as same, {event} as event\n"
         f"  from {table}\n"
-        f"  where {same} is not null and {event} < $as_of{counts}\n"
+        f"  where {same} in (select same from _asked) and {event} < $as_of{counts}\n"
         f") as o on t.same = o.same and o.event {'>' if relation.after else '<'} t.mine\n"
         f"where {_near('o.event', 't.mine', relation, lookup.within_days)}"
     )
