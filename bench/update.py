@@ -82,9 +82,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
         for name, sql_type in SYSTEM_COLUMNS.items():
             connection.execute(f"alter table {table} add column {name} {sql_type}")
         connection.execute(f"create table {before_table(record_type.name)} as from {table} limit 0")
-        connection.execute(
-            f"create table {touched_table(record_type.name)} (record_key varchar)"
-        )
+        connection.execute(f"create table {touched_table(record_type.name)} (record_key varchar)")
 
 
 def _change(
@@ -99,8 +97,7 @@ def _change(
 
     def columns(replaced: dict[str, str]) -> str:
         return ", ".join(
-            f"{replaced.get(c.name, quote(c.name))} as {quote(c.name)}"
-            for c in record_type.columns
+            f"{replaced.get(c.name, quote(c.name))} as {quote(c.name)}" for c in record_type.columns
         )
 
     closing = "completed_at" if name == "jobs" else "resolved_at"

@@ -522,6 +522,28 @@ def test_a_database_file_can_be_opened_by_another_process_afterwards(tmp_path):
     assert ran.returncode == 0, ran.stderr
 
 
+def test_rules_about_the_table_look_at_the_accepted_records_too_after_an_increment(
+    connection, tmp_path
+):
+    connection.execute("create table nothing_new as from things limit 0")
+    connection.execute("create temp view course_things as from things")
+    staged = Staged("nothing_new", NOON, history='"course_things"')
+    rules = (
+        critical("expect_table_row_count_to_be_between", name="enough", min_value=6),
+        critical("expect_table_row_count_to_be_between", name="too_many", min_value=7),
+        critical(NOT_NULL, name="has_s", column="s"),  # about rows: those that came
+    )
+
+    verdict = validate_records(
+        connection, staged, THINGS, Suite(records="things", expectations=rules), tmp_path
+    )
+
+    assert [(fact.rule, fact.passed, fact.broken) for fact in verdict.facts] == [
+        ("enough", True, 0), ("too_many", False, 1), ("has_s", True, 0),
+    ]  # fmt: skip
+    assert len(verdict.failures) == 1
+
+
 def test_great_expectations_still_closes_connections_before_the_rows_are_fetched(connection):
     """When this fails, get_connection in gx.py can go."""
     import duckdb_engine

@@ -106,10 +106,15 @@ def _evaluate(
         by_kind["rows" if in_sql else "own" if rule.type in OWN else "gx"][place] = rule
     results: dict[int, Result] = {}
     causes: dict[int, str] = {}
-    if by_kind["gx"]:
+    by_table: dict[str, dict[int, Rule]] = {}
+    for place, rule in by_kind["gx"].items():
+        # an increment says nothing about the table as a whole: with the accepted records it does
+        table = staged.table if rule.is_about_rows else staged.course.strip('"')
+        by_table.setdefault(table, {})[place] = rule
+    for table, rules in by_table.items():
         from sqm.gx import evaluate
 
-        evaluated = evaluate(connection, staged.table, by_kind["gx"])
+        evaluated = evaluate(connection, table, rules)
         results |= evaluated.results
         causes |= evaluated.causes
     counted = count_rows(connection, staged.table, by_kind["rows"])
