@@ -163,7 +163,7 @@ def test_a_final_value_changes_only_openly(make_project, clock):
 
     # 2 November and the rolling windows that end on 2 to 22 November, total and East: 2 + 42;
     # the month is not over, so it was provisional
-    assert lines[-1] == "published revision 2; 44 final values restated, see sqm.restatements"
+    assert lines[-1] == "published revision 2; 44 final values restated, see 'sqm restatements'"
     with open_warehouse(load_project(root)) as connection:
         rows = connection.execute(
             "select old_numerator, new_numerator, old_value, new_value from sqm.restatements"

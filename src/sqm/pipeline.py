@@ -22,11 +22,13 @@ from sqm.accept import (
     mark_broken,
     source_facts,
 )
+from sqm.basis import bases_of, release_name
 from sqm.compute import compute_values, local_date
 from sqm.definitions import counted
 from sqm.errors import WarehouseError
 from sqm.files import replace_file
-from sqm.ledger import keep_values
+from sqm.ledger import Computation, keep_values, recent_restatements
+from sqm.months import closed_stretches, read_closings
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
@@ -168,8 +170,9 @@ def publish(
     """Keep the values in the warehouse and make them the current snapshot."""
     settings = project.settings
     with open_warehouse(project) as connection:
-        keep_values(connection, values, run.run_id, utc_naive(now))
+        values = keep_values(connection, values, computation_of(project, run, now))
         restated = restated_since_published(connection, project.state)
+        restatements = recent_restatements(connection, utc_naive(now))
         sources = source_facts(connection, project, utc_naive(run.as_of))
     revision = next_revision(project.state)
     manifest = Manifest(
@@ -190,9 +193,23 @@ def publish(
         sources=sources,
         rules=rules,
         restated=restated,
+        restatements=f"restatements-{revision:06d}.parquet",
     )
-    write_snapshot(project.state, manifest, values)
+    write_snapshot(project.state, manifest, values, restatements)
     return Published(run, manifest, values.height)
+
+
+def computation_of(project: Project, run: Run, now: datetime) -> Computation:
+    """What the ledger notes about the values that a run keeps `now`."""
+    return Computation(
+        run_id=run.run_id,
+        at=utc_naive(now),
+        as_of=utc_naive(run.as_of),
+        today=local_date(run.as_of, project.settings.timezone),
+        release=release_name(),
+        bases=bases_of(project),
+        closed=closed_stretches(read_closings(project.state)),
+    )
 
 
 def write_review(project: Project, month: str | None, language: str, now: datetime) -> Path:
@@ -291,7 +308,7 @@ def describe_published(published: Published) -> str:
     line = f"published revision {published.manifest.revision}"
     restated = published.manifest.restated
     if restated:
-        line += f"; {counted(restated, 'final value')} restated, see sqm.restatements"
+        line += f"; {counted(restated, 'final value')} restated, see 'sqm restatements'"
     return line
 
 
