@@ -28,7 +28,7 @@ from sqm.definitions import counted
 from sqm.errors import WarehouseError
 from sqm.files import replace_file
 from sqm.ledger import Computation, keep_values, recent_restatements
-from sqm.months import closed_stretches, read_closings
+from sqm.months import closed_stretches, note_review, read_closings, review_before
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
@@ -48,6 +48,7 @@ from sqm.snapshot import (
     RuleFacts,
     latest_values,
     next_revision,
+    read_restatements,
     read_snapshot,
     write_snapshot,
 )
@@ -217,14 +218,20 @@ def write_review(project: Project, month: str | None, language: str, now: dateti
 
     Raises ValueError when `month` is not a month, PublishError when nothing is published.
     """
-    from sqm.review import render_review  # templates are loaded when first needed
+    from sqm.review import Restatements, render_review  # templates are loaded when first needed
 
     today = local_date(now, project.settings.timezone)
     first = parse_month(month) if month else add_months(today.replace(day=1), -1)
     snapshot = read_snapshot(project.state)
+    restatements = None
+    if snapshot.manifest.restatements:
+        table = read_restatements(project.state, snapshot.manifest)
+        restatements = Restatements(table, review_before(project.state, first))
     suffix = "" if language == "en" else f".{language}"
     path = reviews_dir(project) / f"{first:%Y-%m}{suffix}.html"
-    replace_file(path, render_review(snapshot, first, language).encode())
+    page = render_review(snapshot, first, language, restatements)
+    replace_file(path, page.encode())
+    note_review(project.state, first, snapshot.manifest)
     return path
 
 

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from sqm.review import attention, formats, pipeline
 from sqm.review.cells import distance_head
 from sqm.review.readings import Readings, month_window, reading_of_month
+from sqm.review.restated import Restatements, build_restated
 from sqm.review.sections import build_section
 from sqm.review.svg import shape
 from sqm.review.views import (
@@ -44,7 +45,9 @@ class Link:
     name: str
 
 
-def render_review(snapshot: Snapshot, month: date, language: str) -> str:
+def render_review(
+    snapshot: Snapshot, month: date, language: str, restatements: Restatements | None = None
+) -> str:
     """The review of the month that begins on `month`, as one self-contained HTML page."""
     edition = Edition(snapshot, language)
     words, end = edition.words, add_months(month, 1)
@@ -74,6 +77,7 @@ def render_review(snapshot: Snapshot, month: date, language: str) -> str:
         quality=pipeline.quality_sentence(edition),
         broken=broken,
         rules=_rules_finding(edition, len(broken)),
+        restated=build_restated(edition, restatements, month),
     )
 
 
