@@ -132,7 +132,7 @@ status varchar, is_final boolean, reason varchar, unadjusted double, excluded bi
 exclusions varchar, target double, warning double, critical double, center double,
 limit_low double, limit_high double, signal varchar, chart varchar, limit_points bigint,
 first_numerator double, first_denominator double, first_value double,
-first_published_at timestamp, first_run_id varchar
+first_published_at timestamp, first_run_id varchar, _key ubigint, _hash ubigint
 """
 # What was first published is known from the oldest restatement, when only "by then at the latest".
 _FIRST_PUBLISHED = """
