@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
@@ -72,21 +71,10 @@ class _Net:
     old_value: float | None
     new_value: float | None
     closed: bool
-    causes: tuple[str, ...]
+    causes: list[str]  # each as it is kept: one or several, joined with ','
     inserted: int
     updated: int
     deleted: int
-
-    @property
-    def period(self) -> tuple[str, str, date, date]:
-        return self.kpi, self.window, self.period_start, self.period_end
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether it is another value after all, and not changed back."""
-        if self.old_value is None or self.new_value is None:
-            return self.old_value is not self.new_value
-        return abs(self.new_value - self.old_value) > _NO_DIFFERENCE * abs(self.old_value)
 
 
 def build_restated(
@@ -102,7 +90,10 @@ def build_restated(
     nets = _nets(found)
     kpis = {kpi.name: kpi for kpi in edition.manifest.kpis}
     listed = _listed(nets, kpis)
-    rows = [_row(edition, net, kpis.get(net.kpi)) for net in listed[:SHOWN]]
+    rows = [
+        _row(edition, _Net(**net), kpis.get(net["kpi"]))
+        for net in listed.head(SHOWN).iter_rows(named=True)
+    ]
     return RestatedSection(_lead(nets, said, words), _note(nets, listed, kpis, edition), rows)
 
 
@@ -122,65 +113,63 @@ def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def _nets(restatements: pl.DataFrame) -> list[_Net]:
-    """One for each value: from what it was before the first change to what it is after the last."""
-    grouped = restatements.group_by(_KEY, maintain_order=True).agg(
+def _nets(restatements: pl.DataFrame) -> pl.DataFrame:
+    """One row a value: from what it was before the first change to what it is after the last.
+
+    After another definition there are as many as there are values, so they stay in a frame.
+    """
+    return restatements.group_by(_KEY, maintain_order=True).agg(
         pl.col("first_published_at").last().is_not_null().alias("was_published"),
         pl.col("first_value").last(),
         pl.col("old_value").first(),
         pl.col("new_value").last(),
         pl.col("closed").any(),
-        pl.col("cause").str.split(",").explode().unique(maintain_order=True).alias("causes"),
+        pl.col("cause").unique(maintain_order=True).alias("causes"),
         pl.col(_COUNTS).sum(),
     )
-    return [
-        _Net(**{**row, "causes": tuple(row["causes"])}) for row in grouped.iter_rows(named=True)
-    ]
 
 
-def _listed(nets: Iterable[_Net], kpis: dict[str, Kpi]) -> list[_Net]:
+def _listed(nets: pl.DataFrame, kpis: dict[str, Kpi]) -> pl.DataFrame:
     """The values by month: totals, and segments where the total stayed; closed months first."""
-    monthly = [net for net in nets if net.is_changed and _stands_for_a_month(net, kpis)]
-    totals = {net.period for net in monthly if not net.by}
+    windows = {name: month_window(kpi) or "" for name, kpi in kpis.items()}
+    rolling = [name for name in set(windows.values()) if name and parse_window(name).is_rolling]
     order = {name: position for position, name in enumerate(kpis)}
-    return sorted(
-        (net for net in monthly if not net.by or net.period not in totals),
-        key=lambda net: (
-            not net.closed,
-            order.get(net.kpi, len(order)),
-            net.kpi,
-            -net.period_start.toordinal(),
-            (net.by, net.segment),
-        ),
+    old, new = pl.col("old_value"), pl.col("new_value")
+    is_back = (old - new).abs() <= _NO_DIFFERENCE * old.abs()
+    monthly = nets.filter(
+        pl.col("window") == pl.col("kpi").replace_strict(windows, default="month"),
+        ~pl.col("window").is_in(rolling) | (pl.col("period_end").dt.day() == 1),
+        ~(is_back.fill_null(False) | (old.is_null() & new.is_null())),
+    )
+    totals = monthly.filter(pl.col("by") == "")
+    period = ["kpi", "window", "period_start", "period_end"]
+    segments = monthly.filter(pl.col("by") != "").join(totals, on=period, how="anti")
+    return pl.concat([totals, segments]).sort(
+        ~pl.col("closed"),
+        pl.col("kpi").replace_strict(order, default=len(order), return_dtype=pl.Int64),
+        "kpi",
+        -pl.col("period_start").to_physical(),
+        "by",
+        "segment",
     )
 
 
-def _stands_for_a_month(net: _Net, kpis: dict[str, Kpi]) -> bool:
-    kpi = kpis.get(net.kpi)
-    window = month_window(kpi) if kpi is not None else "month"
-    if net.window != window:
-        return False
-    return not parse_window(window).is_rolling or net.period_end.day == 1
-
-
-def _lead(nets: list[_Net], said: str, words: Words) -> str:
-    changed = len({net.kpi for net in nets})
-    closed = sum(net.closed for net in nets)
+def _lead(nets: pl.DataFrame, said: str, words: Words) -> str:
+    changed, closed = nets["kpi"].n_unique(), int(nets["closed"].sum())
     key = "restated_lead_one" if changed == 1 else "restated_lead"
-    lead = words(key, since=said, n=formats.number(len(nets)), m=changed)
+    lead = words(key, since=said, n=formats.number(nets.height), m=changed)
     if closed:
         return lead + words("restated_closed", n=formats.number(closed))
     return lead + words("restated_open")
 
 
-def _note(nets: list[_Net], listed: list[_Net], kpis: dict[str, Kpi], edition: Edition) -> str:
+def _note(nets: pl.DataFrame, listed: pl.DataFrame, kpis: dict[str, Kpi], edition: Edition) -> str:
     words = edition.words
     note = words("restated_note", command="sqm restatements")
-    if len(listed) > SHOWN:
-        note += words("restated_more", n=formats.number(len(listed) - SHOWN))
-    elsewhere = dict.fromkeys(net.kpi for net in nets)
-    for net in listed:
-        elsewhere.pop(net.kpi, None)
+    if listed.height > SHOWN:
+        note += words("restated_more", n=formats.number(listed.height - SHOWN))
+    shown = set(listed["kpi"])
+    elsewhere = [name for name in nets["kpi"].unique().sort() if name not in shown]
     if elsewhere:
         names = [_title(name, kpis.get(name), edition) for name in elsewhere]
         note += words("restated_elsewhere", names=words.listing(names))
@@ -231,9 +220,10 @@ def _title(name: str, kpi: Kpi | None, edition: Edition) -> str:
 
 
 def _cause(net: _Net, words: Words) -> str:
-    causes = words.listing([words(f"cause_{cause}") for cause in net.causes])
+    names = dict.fromkeys(name for causes in net.causes for name in causes.split(","))
+    causes = words.listing([words(f"cause_{name}") for name in names])
     counts = {"inserted": net.inserted, "updated": net.updated, "deleted": net.deleted}
     shown = [words(f"n_{name}", n=formats.number(n)) for name, n in counts.items() if n]
-    if not shown or not {"records", "rules"} & set(net.causes):
+    if not shown or not {"records", "rules"} & set(names):
         return causes
     return words("cause_counts", causes=causes, counts=words.enumeration(shown))
