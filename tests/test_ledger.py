@@ -277,6 +277,19 @@ def test_a_value_that_is_gone_stays_as_restated_to_nothing(ledger: Ledger):
     assert ledger.restated() == [("run-2", 0.3, None)]
 
 
+def test_a_published_value_without_figures_that_is_gone_is_no_restatement(ledger: Ledger):
+    nothing = value(None, denominator=None, by="region", segment="East")
+    ledger.keep(value(3), nothing)
+
+    ledger.keep(value(3))
+
+    assert ledger.restated() == []
+    assert ledger.rows("select reason from sqm.kpi_values order by segment") == [
+        ("",),
+        ("restated to nothing",),
+    ]
+
+
 def test_a_value_that_comes_back_is_restated_from_nothing(ledger: Ledger):
     east, west = (value(3, by="region", segment=name) for name in ("East", "West"))
     ledger.keep(east, west)
