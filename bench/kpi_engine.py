@@ -21,7 +21,7 @@ from timing import peak_memory_gib, report, rounds
 from sqm.clocks import used_clocks
 from sqm.compute import compute_values, quantile_rows
 from sqm.expressions import quote, render
-from sqm.kpi import BaseKpi, Kpi, PointInTime, Quantile, Rate, Share
+from sqm.kpi import BaseKpi, Kpi, Quantile, Rate, Share, Stock
 from sqm.measures import Scan, Scans, recipe_of
 from sqm.plan import make_plan, rows_sql
 from sqm.project import load_project
@@ -83,8 +83,7 @@ def _catalogue(path: Path, runs: int) -> None:
             {"a query per KPI, window and dimension": lambda: run_each(connection, kpis)}, 1
         )
         report("The whole catalogue", seconds, "the engine: sums")
-        over_jobs = [scan for scan in scans if scan.records.name == "jobs" and not scan.marks]
-        only_jobs = [kpi for kpi in kpis if uses_only(kpi, over_jobs)]
+        only_jobs = [kpi for kpi in kpis if polars_can(kpi)]
         polars_scans = scans_of(only_jobs)
         seconds = rounds(
             {
@@ -158,10 +157,10 @@ def scans_of(kpis: Sequence[Kpi]) -> list[Scan]:
     return list(scans.made.values())
 
 
-def uses_only(kpi: BaseKpi, scans: Sequence[Scan]) -> bool:
-    known = {(scan.records.name, scan.at) for scan in scans}
-    simple = not isinstance(kpi, Rate | PointInTime | Quantile)
-    return simple and (getattr(kpi, "records", ""), getattr(kpi, "at", "")) in known
+def polars_can(kpi: BaseKpi) -> bool:
+    """Whether the same sums are one plain query in Polars: over jobs, without related records."""
+    simple = not isinstance(kpi, Rate | Stock | Quantile)
+    return simple and getattr(kpi, "records", "") == "jobs" and not getattr(kpi, "related", {})
 
 
 def execute(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
