@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-import resource
+import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 from projects import SETTINGS, changed, parcels
+from warm import Warm, warm_process
 
 from sqm import pipeline
-from sqm.errors import SqmError, WarehouseError
+from sqm.errors import WarehouseError
 from sqm.migrations import SCHEMA_VERSION
 from sqm.project import Project, load_project
 from sqm.snapshot import read_snapshot
-from sqm.warehouse import clear_staging, open_warehouse, warehouse_path
+from sqm.warehouse import clear_staging, open_warehouse, settle_warehouse, warehouse_path
 
 # As release 0.1 of the first schema made it, with a run in it.
 VERSION_1 = """
@@ -60,6 +63,12 @@ def project(make_project) -> Project:
     return loaded
 
 
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with warm_process() as process:
+        yield process
+
+
 def open_and_read(project: Project) -> int:
     """Open the warehouse and read and rewrite all records."""
     with open_warehouse(project) as connection:
@@ -69,24 +78,6 @@ def open_and_read(project: Project) -> int:
 
 def refresh(project: Project) -> None:
     pipeline.refresh(project, lambda: datetime(2026, 11, 23, 12, tzinfo=UTC), None, lambda _: None)
-
-
-def in_a_child(work: Callable[[], str]) -> str:
-    """What `work` says in a process of its own, whose limits and log are not ours."""
-    receive, send = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            text = work()
-        except SqmError as error:
-            text = f"{type(error).__name__}: {error}"
-        os.write(send, text.encode())
-        os._exit(0)  # like a kill: nothing is closed
-    os.close(send)
-    with os.fdopen(receive) as pipe:
-        text = pipe.read()
-    os.waitpid(child, 0)
-    return text
 
 
 # versions
@@ -201,6 +192,7 @@ def test_a_damaged_file_is_named_with_a_remedy(project: Project, damage, problem
             "insert into parcels (parcel_id, depot)"
             " select i, 'North Sea Depot ' || hash(i) from range(100000) t(i)"
         )
+    settle_warehouse(project)
     damage(warehouse_path(project))
 
     with pytest.raises(WarehouseError) as caught:
@@ -216,7 +208,7 @@ def test_a_damaged_file_is_named_with_a_remedy(project: Project, damage, problem
 
 def test_a_log_that_cannot_be_read_is_named_with_a_remedy(project: Project):
     open_and_read(project)
-    log = warehouse_path(project).with_name("warehouse.duckdb.wal")
+    log = log_path(project)
     _leave_a_log(project)
     content = bytearray(log.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -236,20 +228,79 @@ def test_what_was_committed_before_a_kill_is_read_from_the_log(project: Project)
     _leave_a_log(project)
 
     assert open_and_read(project) == 1000
-    # closing has written the log into the file
-    assert not warehouse_path(project).with_name("warehouse.duckdb.wal").exists()
+    assert log_path(project).exists()
+    settle_warehouse(project)
+    assert not log_path(project).exists()
+    assert open_and_read(project) == 1000
+
+
+def test_a_run_leaves_no_log(project: Project):
+    refresh(project)
+
+    names = {path.name for path in project.state.glob("warehouse*")}
+    assert names == {"warehouse.duckdb"}
+
+
+@pytest.mark.parametrize("moment", ["copied", "logged", "replaced"])
+def test_settling_can_be_broken_off_anywhere(project: Project, moment):
+    open_and_read(project)
+    _leave_a_log(project)
+    path, log, fresh = warehouse_path(project), log_path(project), new_path(project)
+    if moment == "copied":
+        fresh.write_bytes(b"half of it")
+    else:
+        shutil.copy(path, fresh)
+        shutil.copy(log, fresh.with_name(fresh.name + ".wal"))
+        with duckdb.connect(fresh) as connection:
+            connection.execute("checkpoint")
+        log.rename(log.with_name(log.name + ".settled"))
+    if moment == "replaced":
+        fresh.replace(path)
+
+    assert open_and_read(project) == 1000
+    settle_warehouse(project)
+    assert open_and_read(project) == 1000
+    settle_warehouse(project)
+    assert {found.name for found in project.state.glob("warehouse*")} == {"warehouse.duckdb"}
+
+
+def test_steps_never_write_a_checkpoint(project: Project):
+    """Else a kill in the middle of it destroys the file; this is what keeps DuckDB from it."""
+    open_and_read(project)
+    settle_warehouse(project)
+    header = warehouse_path(project).read_bytes()[:12288]  # names the last checkpoint
+
+    with open_warehouse(project) as connection:
+        for _ in range(3):
+            connection.execute(
+                "insert into parcels (parcel_id, depot)"
+                " select uuid(), repeat('x', 200) from range(100000)"
+            )
+            connection.execute("delete from parcels")
+    size = log_path(project).stat().st_size
+
+    assert size > 0
+    assert warehouse_path(project).read_bytes()[:12288] == header
+
+
+def log_path(project: Project) -> Path:
+    return warehouse_path(project).with_name("warehouse.duckdb.wal")
+
+
+def new_path(project: Project) -> Path:
+    return warehouse_path(project).with_name("warehouse.new.duckdb")
 
 
 def _leave_a_log(project: Project) -> None:
-    held = []
-
-    def work() -> str:
-        connection = duckdb.connect(warehouse_path(project))
-        held.append(connection)  # a connection that is let go is closed
-        connection.execute("insert into parcels (parcel_id) select i from range(1000) t(i)")
-        return "committed"
-
-    assert in_a_child(work) == "committed"
+    """Commit a thousand rows in a process that ends without closing the file."""
+    work = (
+        "import duckdb, os, sys\n"
+        "connection = duckdb.connect(sys.argv[1])\n"
+        "connection.execute('insert into parcels (parcel_id) select i from range(1000) t(i)')\n"
+        "os._exit(0)\n"
+    )
+    path = warehouse_path(project)
+    subprocess.run([sys.executable, "-c", work, str(path)], check=True, timeout=60)
 
 
 def test_the_log_of_a_warehouse_that_is_gone_is_not_taken_for_another(project: Project):
@@ -271,7 +322,7 @@ def test_a_warehouse_that_was_half_made_is_made_again(project: Project):
 # no room, no permission
 
 
-def test_a_full_disk_leaves_what_was_published_and_accepted(make_project):
+def test_a_full_disk_leaves_what_was_published_and_accepted(make_project, warm):
     root = make_project(parcels())
     project = load_project(root)
     refresh(project)
@@ -283,12 +334,7 @@ def test_a_full_disk_leaves_what_was_published_and_accepted(make_project):
     (root / "parcels.csv").write_text(small.splitlines()[0] + "\n" + rows, encoding="utf-8")
     limit = warehouse_path(project).stat().st_size + 300_000
 
-    def run() -> str:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        refresh(project)
-        return "finished"
-
-    message = in_a_child(run)
+    message = warm(root, file_limit=limit).said
 
     assert message.startswith(f"WarehouseError: {root}/var/warehouse.duckdb: it cannot be written")
     assert message.endswith(
@@ -303,7 +349,7 @@ def test_a_full_disk_leaves_what_was_published_and_accepted(make_project):
 
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["a new project", "after a run"])
-def test_a_folder_that_cannot_be_written_is_named(is_new):
+def test_a_folder_that_cannot_be_written_is_named(warm, is_new):
     with tempfile.TemporaryDirectory() as name:  # reachable for the other user, as tmp_path is not
         root = Path(name)
         for relative, text in parcels().items():
@@ -314,16 +360,13 @@ def test_a_folder_that_cannot_be_written_is_named(is_new):
             refresh(project)
         root.chmod(0o755)
 
-        def run() -> str:
-            if os.geteuid() == 0:
-                os.setresuid(65534, 65534, 65534)
-            else:
-                for folder in (root, project.state):
-                    folder.chmod(0o555)
-            refresh(project)
-            return "finished"
+        if os.geteuid() != 0:
+            for folder in filter(Path.is_dir, (root, project.state)):
+                folder.chmod(0o555)
 
-        message = in_a_child(run)
+        message = warm(root, as_nobody=os.geteuid() == 0).said
+        for folder in filter(Path.is_dir, (root, project.state)):
+            folder.chmod(0o755)
 
     assert message.startswith(f"WarehouseError: {root}/var")
     assert "it cannot be written (Permission denied); " in message

@@ -13,6 +13,7 @@ from sqm.records import RecordType
 from sqm.settings import Settings, expand
 from sqm.terms import DURATIONS, Count, Related
 
+RESERVED = ("raw_", "before_", "touched_")  # beside the sources in the schema `staging`
 NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
 
 
@@ -139,6 +140,9 @@ def source_faults(
     """Mistakes in the source mappings that can be seen without reading a source."""
     for name, source in settings.sources.items():
         place = ("sources", name)
+        if name.startswith(RESERVED):
+            problem = f"'{name}' begins like a table that sqm makes beside the sources'"
+            yield document.fault(place, problem, "rename the source")
         record_type = record_types.get(source.records)
         if record_type is None:
             problem = f"unknown record type '{source.records}'"

@@ -41,6 +41,12 @@ def cannot_write(error: OSError) -> str:
     )
 
 
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    with path.open("rb") as it:
+        os.fsync(it.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make names in the folder durable: a rename is kept only once the folder is written."""
     handle = os.open(folder, os.O_RDONLY)

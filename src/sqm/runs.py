@@ -22,7 +22,13 @@ from sqm.project import Project
 from sqm.snapshot import Manifest, read_manifest
 from sqm.tables import aligned
 from sqm.terms import Definition
-from sqm.warehouse import clear_staging, open_warehouse, remove_spilled, warehouse_path
+from sqm.warehouse import (
+    clear_staging,
+    open_warehouse,
+    remove_spilled,
+    settle_warehouse,
+    warehouse_path,
+)
 
 Say = Callable[[str], None]
 Clock = Callable[[], datetime]
@@ -233,6 +239,7 @@ def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str)
             {"now": utc_naive(now), "state": state, "detail": detail, "run_id": run.run_id},
         )
         _write_runs(connection, project.state)
+    settle_warehouse(project)
 
 
 def _write_runs(connection: duckdb.DuckDBPyConnection, state: Path) -> None:

@@ -94,7 +94,10 @@ RESTATEMENT_COLUMNS = {
 
 
 class SourceFacts(Definition):
-    """What one source brought in this run; rows. pulled = accepted + quarantined + left_out."""
+    """What one source brought; rows. In a full pull, pulled = accepted + quarantined + left_out.
+
+    After an increment `accepted` and `quarantined` are all that stands, `pulled` what came.
+    """
 
     name: str
     records: str

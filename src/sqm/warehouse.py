@@ -1,8 +1,11 @@
 """The warehouse: one DuckDB file with the records, the quarantine, the runs and the KPI values.
 
 DuckDB lets one process at a time write and locks every other one out, so the file is opened for
-one step and closed again; whatever serves people reads snapshots instead. Closing it writes the
-log (`.wal`) into the file; after a kill DuckDB does so at the next opening.
+one step and closed again; whatever serves people reads snapshots instead.
+
+A checkpoint of DuckDB rewrites blocks that its last one refers to, so a kill in the middle of it
+destroys the file. Steps therefore only append to the log (`.wal`), and at the end of a run
+`settle_warehouse` writes the log into a copy of the file, which then takes its place.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from sqm.changes import (
 )
 from sqm.errors import SourceError, WarehouseError
 from sqm.expressions import quote
-from sqm.files import sync_folder
+from sqm.files import cannot_write, sync_file, sync_folder
 from sqm.migrations import SCHEMA_VERSION, migrate, schema_version
 from sqm.project import Project
 from sqm.records import RecordType
@@ -55,6 +58,7 @@ def open_warehouse(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
     the disk is full; also when that shows only while it is in use.
     """
     path = warehouse_path(project)
+    _finish_settling(path)
     if not path.exists():
         _create(path)
     connection = _connect(path)
@@ -73,6 +77,33 @@ def open_warehouse(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
         raise
     finally:
         connection.close()
+
+
+def settle_warehouse(project: Project) -> None:
+    """Write the log into the warehouse file; a kill leaves the old file and log, or the new file.
+
+    Needs room for a second file. Raises WarehouseError, with nothing changed, when it cannot.
+    """
+    path = warehouse_path(project)
+    if not _log(path).exists():
+        return
+    fresh = _fresh(path)
+    try:
+        shutil.copyfile(path, fresh)
+        shutil.copyfile(_log(path), _log(fresh))
+        with duckdb.connect(fresh) as connection:
+            connection.execute("checkpoint")
+        sync_file(fresh)
+        # without its log the old file is out of date: from here on the new one counts
+        _log(path).replace(_settled(path))
+        sync_folder(path.parent)
+    except OSError as error:
+        _remove(fresh, _log(fresh))
+        raise WarehouseError(f"{path}: {cannot_write(error)}") from error
+    except duckdb.Error as error:
+        _remove(fresh, _log(fresh))
+        raise WarehouseError(f"{path}: {_problem(path, error, 'is damaged')}") from error
+    _finish_settling(path)
 
 
 def clear_staging(connection: duckdb.DuckDBPyConnection) -> None:
@@ -102,22 +133,31 @@ def _create(path: Path) -> None:
     log = _log(path)
     if log.exists():
         raise WarehouseError(f"{log}: the warehouse of this log is gone; move the log away as well")
-    fresh = path.with_name("warehouse.new.duckdb")
+    fresh = _fresh(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in (fresh, _log(fresh)):
-            leftover.unlink(missing_ok=True)
-        connection = _connect(fresh)
-        try:
+        _remove(fresh, _log(fresh))
+        with duckdb.connect(fresh) as connection:
             migrate(connection)
-        finally:
-            connection.close()
         fresh.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise WarehouseError(f"{path}: {_not_writable(str(error.strerror))}") from error
+        raise WarehouseError(f"{path}: {cannot_write(error)}") from error
     except duckdb.Error as error:
         raise WarehouseError(f"{path}: {_problem(path, error, 'cannot be made')}") from error
+
+
+def _finish_settling(path: Path) -> None:
+    """Put the new file in the place of the old one where a kill prevented that."""
+    if not _settled(path).exists():
+        return
+    try:
+        if _fresh(path).exists():
+            _fresh(path).replace(path)
+            sync_folder(path.parent)
+        _settled(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise WarehouseError(f"{path}: {cannot_write(error)}") from error
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
@@ -134,6 +174,8 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
             problem = _problem(path, error, "cannot be opened")
         raise WarehouseError(f"{path}: {problem}") from error
     connection.execute("set preserve_insertion_order = false")
+    connection.execute("set checkpoint_threshold = '1TB'")
+    connection.execute("pragma disable_checkpoint_on_shutdown")
     return connection
 
 
@@ -172,6 +214,21 @@ def _has(error: duckdb.Error, words: tuple[str, ...]) -> bool:
 
 def _log(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
+
+
+def _fresh(path: Path) -> Path:
+    """Where a file is made that takes the warehouse's place once it is complete."""
+    return path.with_name("warehouse.new.duckdb")
+
+
+def _settled(path: Path) -> Path:
+    """The log of the old file, once the new one is complete."""
+    return path.with_name(path.name + ".wal.settled")
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, project: Project) -> None:
