@@ -268,8 +268,10 @@ def test_a_value_that_is_gone_stays_as_restated_to_nothing(ledger: Ledger):
     ledger.keep(east, west)
 
     ledger.keep(west)
+    places = ledger.rows("select rowid from sqm.kpi_values order by 1")
     ledger.keep(west)
 
+    assert ledger.rows("select rowid from sqm.kpi_values order by 1") == places
     kept = "select value, status, reason, is_final, first_value from sqm.kpi_values"
     assert ledger.rows(f"{kept} where segment = 'East'") == [
         (None, "no_data", "restated to nothing", True, 0.3)
