@@ -39,13 +39,13 @@ _FIRST = {
 _REST = tuple(name for name in COLUMNS if name not in _KEY)
 _KEY_HASH = f"hash({', '.join(map(quote, _KEY))})"
 _REST_HASH = f"hash({', '.join(map(quote, _REST))})"
-_STAGED = ("new_values", "alike", "differing", "vanished", "groups", "closed_days", "causes")
+_STAGED = ("alike", "new_values", "differing", "vanished", "groups", "closed_days", "causes")
 # Two hashes, of the key and of the rest, find the values that are kept as they are in a fraction of
 # the time that comparing the columns takes; together they have 128 bits.
 _ALIKE_SQL = """
 create or replace temp table alike as
-select n.place, o.rowid as kept, o.first_value, o.first_published_at
-from temp.new_values as n left join sqm.kpi_values as o
+select n.place, n._key, n._hash, o.rowid as kept, o.first_value, o.first_published_at
+from temp.hashed as n left join sqm.kpi_values as o
     on o._key = n._key and o._hash = n._hash
     and (o.first_published_at is not null or not n.is_final)
 """
@@ -103,7 +103,8 @@ def keep_values(
         consume_changes(connection)
     first = connection.sql(
         "select first_value, first_published_at from (\n"
-        "  from temp.alike where kept is not null union all by name from temp.differing\n"
+        "  select place, first_value, first_published_at from temp.alike where kept is not null\n"
+        "  union all select place, first_value, first_published_at from temp.differing\n"
         ") order by place"
     )
     beside = pl.DataFrame(first.to_arrow_table())
@@ -137,14 +138,7 @@ def _stage(
 ) -> None:
     """The new values and how they compare with the kept ones, as temporary tables."""
     _adapt(connection)
-    listed = ", ".join(
-        f"cast({quote(name)} as {t}) as {quote(name)}" for name, t in COLUMNS.items()
-    )
-    numbered = values.with_row_index("place")
-    hashed = f"select *, {_KEY_HASH} as _key, {_REST_HASH} as _hash"
-    _register(
-        connection, "new_values", numbered, f"{hashed} from (select place, {listed} from given)"
-    )
+    _stage_values(connection, values)
     groups = [(b.kpi, window, by) for b in computation.bases for window, by in b.groups]
     names = {"kpi": pl.String, "window": pl.String, "by": pl.String}
     _register(connection, "groups", pl.DataFrame(groups, names, orient="row"))
@@ -152,7 +146,6 @@ def _stage(
     closed = pl.DataFrame(list(computation.closed), days, orient="row")
     _register(connection, "closed_days", closed)
     bound = {"today": computation.today}
-    connection.execute(_ALIKE_SQL)
     connection.execute(_differing_sql(), bound | {"at": computation.at})
     connection.execute(
         "create or replace temp table vanished as\n"
@@ -164,6 +157,27 @@ def _stage(
         "  and (o.first_published_at is null or o.period_end <= $today)",
         bound,
     )
+
+
+def _stage_values(connection: duckdb.DuckDBPyConnection, values: pl.DataFrame) -> None:
+    """Which values are kept as they are, in `alike`, and all the others, in `new_values`."""
+    columns = ", ".join(
+        f"cast({quote(name)} as {t}) as {quote(name)}" for name, t in COLUMNS.items()
+    )
+    typed = f"(select place, {columns} from given)"
+    connection.register("given", values.with_row_index("place").to_arrow())
+    connection.execute(
+        "create or replace temp table hashed as\n"
+        f"select place, is_final, {_KEY_HASH} as _key, {_REST_HASH} as _hash from {typed}"
+    )
+    connection.execute(_ALIKE_SQL)
+    connection.execute(
+        "create or replace temp table new_values as\n"
+        f"select g.*, a._key, a._hash from {typed} as g\n"
+        "join (from temp.alike where kept is null) as a using (place)"
+    )
+    connection.execute("drop table temp.hashed")
+    connection.unregister("given")
 
 
 def _differing_sql() -> str:
@@ -185,9 +199,7 @@ def _differing_sql() -> str:
         f"    and (o.rowid is null or ({becomes_final}) or {differs}) as is_changed,\n"
         f"  if({becomes_final}, n.value, o.first_value) as first_value,\n"
         f"  if({becomes_final}, $at, o.first_published_at) as first_published_at\n"
-        "from (from temp.new_values semi join"
-        " (from temp.alike where kept is null) using (place)) as n\n"
-        f"left join sqm.kpi_values as o on {same}"
+        f"from temp.new_values as n left join sqm.kpi_values as o on {same}"
     )
 
 
@@ -286,13 +298,8 @@ def _adapt(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-def _register(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    content: pl.DataFrame,
-    sql: str = "from given",
-) -> None:
-    """Make a temporary table of a frame, which the statement calls `given`."""
+def _register(connection: duckdb.DuckDBPyConnection, table: str, content: pl.DataFrame) -> None:
+    """Make a temporary table of a frame."""
     connection.register("given", content.to_arrow())
-    connection.execute(f"create or replace temp table {table} as {sql}")
+    connection.execute(f"create or replace temp table {table} as from given")
     connection.unregister("given")
