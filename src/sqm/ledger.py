@@ -124,13 +124,15 @@ def recent_restatements(connection: duckdb.DuckDBPyConnection, at: datetime) -> 
         f"{'v' if name in FIRST_COLUMNS else 'r'}.{quote(name)}" for name in RESTATEMENT_COLUMNS
     )
     # a cursor of its own: the caller's may have rows left that nobody fetched
-    found = connection.cursor().sql(
-        f"select {listed}\nfrom sqm.restatements as r left join sqm.kpi_values as v on {same}\n"
-        "where r.restated_at >= ?\n"
-        'order by restated_at, length(run_id), run_id, kpi, "window", period_start, "by", segment',
-        params=[since],
-    )
-    return pl.DataFrame(found.to_arrow_table())
+    with connection.cursor() as cursor:
+        found = cursor.sql(
+            f"select {listed}\nfrom sqm.restatements as r left join sqm.kpi_values as v on {same}\n"
+            "where r.restated_at >= ?\n"
+            "order by restated_at, length(run_id), run_id,"
+            ' kpi, "window", period_start, "by", segment',
+            params=[since],
+        )
+        return pl.DataFrame(found.to_arrow_table())
 
 
 def _stage(
