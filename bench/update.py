@@ -20,10 +20,11 @@ from kpi_engine import catalogue
 from records import make_records
 from timing import peak_memory_gib
 
+from sqm.basis import Basis
 from sqm.changes import SYSTEM_COLUMNS, before_table, hash_sql, note_changes, touched_table
 from sqm.compute import Computation, compute_values
 from sqm.expressions import quote
-from sqm.ledger import keep_values
+from sqm.ledger import WITHDRAWN, Provenance, keep_values
 from sqm.migrations import migrate
 from sqm.records import BUILT_IN
 from sqm.update import settle, update_values
@@ -66,7 +67,9 @@ def _measure(connection: duckdb.DuckDBPyConnection, runs: int) -> None:
         whole = time.perf_counter() - began
         columns = ", ".join(f'"{name}"' for name in (*KEY, "numerator", "denominator", "value"))
         kept = pl.DataFrame(
-            connection.sql(f"select {columns} from sqm.kpi_values").to_arrow_table()
+            connection.sql(
+                f"select {columns} from sqm.kpi_values where reason <> '{WITHDRAWN}'"
+            ).to_arrow_table()
         )
         same = _same(kept, computed.select(kept.columns))
         print(
@@ -124,7 +127,17 @@ def _change(
 def _update(connection: duckdb.DuckDBPyConnection, asked: Computation, run: str) -> float:
     began = time.perf_counter()
     values = update_values(connection, asked)
-    keep_values(connection, values, run, asked.moment)
+    at = asked.moment
+    bases = tuple(
+        Basis(
+            kpi.name,
+            (),
+            tuple((w.name, ",".join(g)) for w in kpi.parsed_windows() for g in kpi.groupings),
+            {},
+        )
+        for kpi in asked.kpis
+    )
+    keep_values(connection, values, Provenance(run, at, at, asked.today, "sqm", bases))
     settle(connection, asked)
     return time.perf_counter() - began
 

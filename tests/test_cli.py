@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import duckdb
 import pytest
 from programs import free_port, wait_for
-from projects import ON_TIME, SETTINGS, changed, parcels
+from projects import ON_TIME, PARCELS, SETTINGS, changed, parcels
 
 from sqm import __version__
 from sqm.cli import cli, main
@@ -256,10 +256,13 @@ def test_values_as_csv(sqm, published):
         "aside": "0",
         "worst": "0.5",
         "best": "0.5",
+        "first_value": "",  # the month is not over
+        "first_published_at": "",
     }
 
 
 def test_values_as_json(sqm, published):
+    manifest = json.loads((published / "var/published/current.json").read_text(encoding="utf-8"))
     options = ("--kpi", "on_time_rate", "--window", "day", "--by", "depot", "--last", "1")
 
     ended = sqm("values", *options, "--format", "json")
@@ -283,6 +286,8 @@ def test_values_as_json(sqm, published):
             "aside": 0,
             "worst": 0.5,
             "best": 0.5,
+            "first_value": 0.5,
+            "first_published_at": f"{manifest['published_at'][:19]}Z",
         }
     ]
 
@@ -489,3 +494,82 @@ def test_an_unknown_command_is_a_mistake_of_usage(sqm):
 
     assert ended.code == 2
     assert "No such command 'chek'" in ended.err
+
+
+# restatements and closed months
+
+
+@pytest.fixture
+def over(project: Path, sqm: Sqm) -> Path:
+    """The parcels, two years before and half of them on time, after a run a month later."""
+    write(project, "parcels.csv", PARCELS.replace(".2026", ".2024"))
+    assert sqm("run", "--as-of", "2024-12-05T12:00:00").code == 0
+    return project
+
+
+def test_a_closed_month_changes_only_as_a_restatement_of_it(sqm, over):
+    nothing = sqm("restatements")
+    closed = sqm("close", "2024-11", "--by", "Ada", "--note", "signed off")
+    write(
+        over, "parcels.csv", PARCELS.replace(".2026", ".2024").replace("2024 11:00", "2024 09:30")
+    )
+    ran = sqm("run", "--as-of", "2024-12-05T12:00:00")
+
+    # the total and East: the month, 2 November, and the rolling windows that end on 2 to 29
+    # November, 28 days each; of these 26 reach back into October, which is open
+    assert nothing == Ended(0, "no final value was restated\n", "")
+    assert closed == Ended(0, "closed 2024-11, with the values of revision 1\n", "")
+    assert ran.out.splitlines()[-1] == (
+        "published revision 2; 60 final values restated, see 'sqm restatements'"
+    )
+    rows = json.loads(sqm("restatements", "--closed", "--format", "json").out)
+    assert [(row["window"], row["by"], row["old_value"], row["new_value"]) for row in rows] == [
+        ("day", "", 0.5, 1),
+        ("day", "depot", 0.5, 1),
+        ("month", "", 0.5, 0.75),
+        ("month", "depot", 0.5, 1),
+        *[("rolling_28d", "", 0.5, 0.75), ("rolling_28d", "depot", 0.5, 1)] * 2,
+    ]
+    assert {(row["cause"], row["updated"], row["first_value"]) for row in rows} == {
+        ("records", 1, 0.5)
+    }
+    listed = sqm("close", "--list").out.splitlines()
+    assert [line.split()[0] for line in listed] == ["month", "2024-11"]
+
+
+def test_closing_and_reading_restatements_need_no_warehouse(sqm, over):
+    (over / "var/warehouse.duckdb").unlink()
+
+    assert sqm("close", "2024-11").code == 0
+    assert sqm("restatements").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        pytest.param(("2024-12",), 2, "sqm: 2024-12 was not over when", id="not over"),
+        pytest.param(("2024-13",), 2, "'2024-13' is not a month; write it like", id="no month"),
+        pytest.param((), 2, "give the MONTH to close, or --list", id="nothing"),
+    ],
+)
+def test_what_cannot_be_closed_is_said(sqm, over, options, code, message):
+    ended = sqm("close", *options)
+
+    assert ended.code == code
+    assert message in ended.err
+
+
+def test_restatements_of_a_release_that_did_not_publish_them_need_a_run(sqm, published):
+    path = published / "var/published/current.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    del manifest["restatements"]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+    ended = sqm("restatements")
+
+    assert ended == Ended(
+        2,
+        "",
+        "sqm: var/published/current.json: written by a release that did not publish restatements;"
+        " run 'sqm run'\n",
+    )

@@ -163,7 +163,7 @@ def test_a_final_value_changes_only_openly(make_project, clock):
 
     # 2 November and the rolling windows that end on 2 to 22 November, total and East: 2 + 42;
     # the month is not over, so it was provisional
-    assert lines[-1] == "published revision 2; 44 final values restated, see sqm.restatements"
+    assert lines[-1] == "published revision 2; 44 final values restated, see 'sqm restatements'"
     with open_warehouse(load_project(root)) as connection:
         rows = connection.execute(
             "select old_numerator, new_numerator, old_value, new_value from sqm.restatements"
@@ -302,3 +302,32 @@ def test_the_moment_of_computation_comes_from_the_settings(make_project, clock):
     run = pipeline.begin_run(project, clock())
 
     assert run.as_of.astimezone(UTC) == datetime(2026, 11, 2, 23, tzinfo=UTC)
+
+
+def test_a_review_tells_what_was_restated_since_the_one_before(make_project):
+    root = make_project(parcels(parcels__csv=PARCELS.replace(".11.2026", ".09.2026")))
+    project = load_project(root)
+
+    def run_on(*day: int) -> None:
+        pipeline.refresh(project, lambda: datetime(*day, 12, tzinfo=UTC), None, lambda _: None)
+
+    def review_on(month: str, *day: int) -> str:
+        path = pipeline.write_review(project, month, "en", datetime(*day, 13, tzinfo=UTC))
+        return path.read_text(encoding="utf-8").replace("\u00a0", " ")
+
+    run_on(2026, 10, 2)
+    september = review_on("2026-09", 2026, 10, 2)
+    corrected = PARCELS.replace(".11.2026", ".09.2026").replace(" 11:00", " 09:30")
+    (root / "parcels.csv").write_text(corrected, encoding="utf-8")
+    run_on(2026, 11, 2)
+    october = review_on("2026-10", 2026, 11, 2)
+    run_on(2026, 12, 2)
+    november = review_on("2026-11", 2026, 12, 2)
+
+    nothing = "no value that was final has changed."
+    assert f"Since 1 Sep 2026, {nothing}" in september
+    # the total and East: the month, 2 September, 28 rolling windows
+    since = "since the review of September 2026 (2 Oct 2026 12:00): 60, all of one KPI."
+    assert since in october
+    assert "records came late or were corrected (1 changed)" in october
+    assert f"Since the review of October 2026 (2 Nov 2026 12:00), {nothing}" in november

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from tables import kpi
 
+from sqm.basis import Basis
 from sqm.changes import before_table, table_columns, touched_table
 from sqm.compute import Computation, compute_values
 from sqm.kpi import BaseKpi
-from sqm.ledger import keep_values
+from sqm.ledger import Provenance, keep_values
 from sqm.migrations import migrate
 from sqm.records import BUILT_IN
 from sqm.update import settle, update_values
@@ -107,7 +108,17 @@ class Warehouse:
     def update(self, as_of: datetime) -> pl.DataFrame:
         asked = self.asked(as_of)
         values = update_values(self.connection, asked)
-        keep_values(self.connection, values, "run", as_of)
+        groups = {
+            each.name: tuple(
+                (window.name, ",".join(grouping))
+                for window in each.parsed_windows()
+                for grouping in each.groupings
+            )
+            for each in self.kpis
+        }
+        bases = tuple(Basis(name, ("jobs",), each, {}) for name, each in groups.items())
+        day = asked.today
+        keep_values(self.connection, values, Provenance("run", as_of, as_of, day, "sqm", bases))
         settle(self.connection, asked)
         return values
 
@@ -123,7 +134,7 @@ def assert_same(updated: pl.DataFrame, computed: pl.DataFrame) -> None:
 
 
 @settings(
-    max_examples=20,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # each try takes a second: no shrinking

@@ -391,3 +391,53 @@ def test_what_steps_left_in_staging_goes_and_the_change_log_stays(project: Proje
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+KEPT_BEFORE = """
+update sqm.meta set schema_version = 3;
+drop table sqm.bases;
+create or replace table sqm.restatements as select run_id, restated_at, kpi, "window",
+    period_start, period_end, "by", segment, old_numerator, new_numerator, old_denominator,
+    new_denominator, old_value, new_value from sqm.restatements;
+create or replace table sqm.kpi_values (kpi varchar, "window" varchar, period_start date,
+    period_end date, "by" varchar, segment varchar, numerator double, denominator double,
+    value double, sample_size bigint, status varchar, is_final boolean, reason varchar);
+insert into sqm.runs (run_id, started_at, finished_at, state) values
+    ('r1', timestamp '2026-11-01 06:00', timestamp '2026-11-01 06:01', 'published'),
+    ('r2', timestamp '2026-11-02 06:00', timestamp '2026-11-02 06:01', 'published'),
+    ('r3', timestamp '2026-11-03 06:00', timestamp '2026-11-03 06:01', 'failed');
+insert into sqm.kpi_values values
+    ('rate', 'month', '2026-09-01', '2026-10-01', '', '', 6, 10, 0.6, 10, 'ok', true, ''),
+    ('rate', 'month', '2026-10-01', '2026-11-01', '', '', 7, 10, 0.7, 10, 'ok', true, ''),
+    ('rate', 'month', '2026-11-01', '2026-12-01', '', '', 1, 10, 0.1, 10, 'ok', false, '');
+insert into sqm.restatements values
+    ('r1', timestamp '2026-11-01 06:01', 'rate', 'month', '2026-09-01', '2026-10-01', '', '',
+        4, 5, 10, 10, 0.4, 0.5),
+    ('r2', timestamp '2026-11-02 06:01', 'rate', 'month', '2026-09-01', '2026-10-01', '', '',
+        5, 6, 10, 10, 0.5, 0.6);
+"""
+
+
+def test_values_and_restatements_of_version_3_are_carried_into_the_ledger(project: Project):
+    with open_warehouse(project) as connection:
+        connection.execute(KEPT_BEFORE)
+
+    with open_warehouse(project) as connection:
+        values = connection.execute(
+            "select value, first_numerator, first_value, first_published_at, first_run_id"
+            " from sqm.kpi_values order by period_start"
+        ).fetchall()
+        restated = connection.execute(
+            "select run_id, old_value, new_value, closed, cause, inserted"
+            " from sqm.restatements order by run_id"
+        ).fetchall()
+
+    assert values == [
+        (0.6, 4, 0.4, at("2026-11-01 06:01"), "r1"),  # as the oldest restatement found it
+        (0.7, 7, 0.7, at("2026-11-02 06:01"), "r2"),  # as the last publication left it
+        (0.1, None, None, None, None),  # provisional
+    ]
+    assert restated == [
+        ("r1", 0.4, 0.5, False, "unknown", None),
+        ("r2", 0.5, 0.6, False, "unknown", None),
+    ]

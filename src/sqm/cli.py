@@ -140,6 +140,64 @@ def values(
 
 
 @cli.command()
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only from this local day on.")
+@click.option("--kpi", help="Only this KPI.")
+@click.option("--closed", is_flag=True, help="Only values of closed months.")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.pass_obj
+def restatements(
+    root: Path,
+    since: datetime | None,
+    kpi: str | None,
+    closed: bool,
+    form: Literal["table", "csv", "json"],
+) -> None:
+    """Print the final values that changed.
+
+    As first published, before and now, with the cause. Works during a run.
+    """
+    from sqm.restated import as_csv, as_json, as_table, select_restatements
+    from sqm.snapshot import read_manifest, read_restatements
+
+    manifest = read_manifest(_state(root))
+    found = read_restatements(_state(root), manifest)
+    day = since.date() if since is not None else None
+    selected = select_restatements(manifest, found, day, kpi, closed)
+    write = {"table": as_table, "csv": as_csv, "json": as_json}[form]
+    click.echo(write(selected), nl=False)
+
+
+@cli.command()
+@click.argument("month", required=False)
+@click.option("--by", default="", help="Who closes it.")
+@click.option("--note", default="", help="Why, or on what decision.")
+@click.option("--list", "only_list", is_flag=True, help="Show the closed months; close none.")
+@click.pass_obj
+def close(root: Path, month: str | None, by: str, note: str, only_list: bool) -> None:
+    """Close a month.
+
+    MONTH is written 2026-10. From then on each change of its values is a restatement of a closed
+    month, which the next review prints. Works during a run.
+    """
+    from sqm.months import close_month, closings_table, read_closings
+    from sqm.snapshot import read_snapshot
+    from sqm.windows import parse_month
+
+    state = _state(root)
+    if only_list:
+        click.echo(closings_table(read_closings(state)), nl=False)
+        return
+    if month is None:
+        raise click.UsageError("give the MONTH to close, or --list")
+    try:
+        first = parse_month(month)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write it like 2026-10", param_hint="MONTH") from error
+    closing = close_month(state, read_snapshot(state), first, _now(), by, note)
+    click.echo(f"closed {month}, with the values of revision {closing.revision}")
+
+
+@cli.command()
 @click.option("--kpi", "names", multiple=True, help="Only this KPI; may be given again.")
 @click.pass_obj
 def plan(root: Path, names: tuple[str, ...]) -> None:

@@ -1,68 +1,305 @@
-"""The ledger of KPI values: what is known now, and every final value that changed since.
+"""The ledger of KPI values: what is known now, what was published first, and every change between.
 
-A final value may change only openly: each change is kept with the run that made it, the old and
-the new figures.
+`sqm.kpi_values` has one row per KPI, window, period and segment: the current value, and beside it
+the value as it was when first published as final, which never changes. A final value that changes
+adds a row to `sqm.restatements`, with the run and the cause; rows there are added only. A value
+that is computed no more stays, as restated to nothing.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from datetime import date, datetime
 
 import duckdb
 import polars as pl
 
-from sqm.snapshot import COLUMNS
+from sqm.basis import Basis
+from sqm.causes import Explained, explain_changes, note_bases
+from sqm.expressions import literal, quote
+from sqm.snapshot import COLUMNS, FIRST_COLUMNS, RESTATEMENT_COLUMNS
+from sqm.terms import Status
 from sqm.transactions import transaction
+from sqm.windows import add_months
 
 RELATIVE_TOLERANCE = 1e-9  # sums of floating-point amounts differ in the last digits between runs
+WITHDRAWN = "restated to nothing"  # the reason of a value that is computed no more
+KEPT_MONTHS = 26  # of restatements beside a snapshot: two years back and the month under review
 _KEY = ("kpi", "window", "period_start", "period_end", "by", "segment")
+_FIGURES = ("numerator", "denominator", "value")
+_FIRST = {
+    "first_numerator": "DOUBLE",
+    "first_denominator": "DOUBLE",
+    "first_value": "DOUBLE",
+    "first_published_at": "TIMESTAMP",
+    "first_run_id": "VARCHAR",
+}
+_REST = tuple(name for name in COLUMNS if name not in _KEY)
+_KEY_HASH = f"hash({', '.join(map(quote, _KEY))})"
+_REST_HASH = f"hash({', '.join(map(quote, _REST))})"
+_STAGED = ("alike", "new_values", "differing", "vanished", "groups", "closed_days", "causes")
+# Two hashes, of the key and of the rest, find the values that are kept as they are in a fraction of
+# the time that comparing the columns takes; together they have 128 bits.
+_ALIKE_SQL = """
+create or replace temp table alike as
+select n.place, n._key, n._hash, o.rowid as kept, o.first_value, o.first_published_at
+from temp.hashed as n left join sqm.kpi_values as o
+    on o._key = n._key and o._hash = n._hash
+    and (o.first_published_at is not null or not n.is_final)
+"""
+_IS_CLOSED = "exists (from temp.closed_days where since <= period_start and period_end <= until)"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What values were computed by, when and from what; moments are UTC, naive."""
+
+    run_id: str
+    at: datetime  # when they are kept
+    as_of: datetime
+    today: date  # the local day of `as_of`
+    release: str
+    bases: tuple[Basis, ...]
+    closed: tuple[tuple[date, date], ...] = ()  # closed days, as half-open stretches
 
 
 def keep_values(
-    connection: duckdb.DuckDBPyConnection, values: pl.DataFrame, run_id: str, at: datetime
-) -> int:
-    """Make `values` the current ones; the number of final values that they change.
+    connection: duckdb.DuckDBPyConnection, values: pl.DataFrame, computation: Provenance
+) -> pl.DataFrame:
+    """Make `values` the current ones; the same rows with FIRST_COLUMNS beside them.
 
-    `at` is UTC, naive.
+    Writes only what changed, all at once. Values of a KPI, window or dimension that is not
+    defined now stay as they are; so do those of periods that were not over as of the computation,
+    when later ones have been published: an earlier moment says nothing about them.
     """
-    listed = ", ".join(f'cast("{name}" as {t}) as "{name}"' for name, t in COLUMNS.items())
-    connection.register("computed_values", values.to_arrow())
-    connection.execute(
-        f"create or replace temp table new_values as select {listed} from computed_values"
-    )
-    connection.unregister("computed_values")
+    bound = {"run_id": computation.run_id, "at": computation.at}
+    _stage(connection, values, computation)
     with transaction(connection):
-        restated = _note_restatements(connection, run_id, at)
-        connection.execute("create or replace table sqm.kpi_values as from new_values")
-    connection.execute("drop table new_values")
-    return restated
-
-
-def _note_restatements(connection: duckdb.DuckDBPyConnection, run_id: str, at: datetime) -> int:
-    """Append the final values that differ now, or are gone, to the list of restatements."""
-    tables = "select count(*) from duckdb_tables() where table_name = 'kpi_values'"
-    first = connection.execute(tables).fetchone()
-    if first is None or not first[0]:
-        return 0
-    key = ", ".join(f'"{name}"' for name in _KEY)
-    differs = " or ".join(
-        f"(o.{name} is null) <> (n.{name} is null)"
-        f" or abs(o.{name} - n.{name}) > {RELATIVE_TOLERANCE} * abs(o.{name})"
-        for name in ("numerator", "denominator", "value")
+        explained = explain_changes(
+            connection,
+            computation.bases,
+            computation.run_id,
+            computation.as_of,
+            computation.release,
+        )
+        _register(connection, "causes", _causes_frame(explained))
+        connection.execute(_restate_sql(computation), bound)
+        connection.execute(_change_sql(), bound)
+        connection.execute(_withdraw_sql())
+        connection.execute(
+            "delete from sqm.kpi_values where rowid in (select kept from temp.differing"
+            " where is_changed and kept is not null union all select kept from temp.vanished)"
+        )
+        note_bases(
+            connection,
+            computation.bases,
+            computation.run_id,
+            computation.at,
+            computation.as_of,
+            computation.release,
+        )
+    first = connection.sql(
+        "select first_value, first_published_at from (\n"
+        "  select place, first_value, first_published_at from temp.alike where kept is not null\n"
+        "  union all select place, first_value, first_published_at from temp.differing\n"
+        ") order by place"
     )
-    # a KPI that is no longer defined is not restated; a value it no longer has is
+    beside = pl.DataFrame(first.to_arrow_table())
+    for table in _STAGED:
+        connection.execute(f"drop table temp.{table}")
+    return values.hstack(beside)
+
+
+def recent_restatements(connection: duckdb.DuckDBPyConnection, at: datetime) -> pl.DataFrame:
+    """The restatements of the last KEPT_MONTHS before `at` (UTC, naive), oldest first.
+
+    Columns of snapshot.RESTATEMENT_COLUMNS.
+    """
+    since = datetime.combine(add_months(at.date(), -KEPT_MONTHS), at.time())
+    same = " and ".join(f"v.{quote(name)} = r.{quote(name)}" for name in _KEY)
+    listed = ", ".join(
+        f"{'v' if name in FIRST_COLUMNS else 'r'}.{quote(name)}" for name in RESTATEMENT_COLUMNS
+    )
+    # a cursor of its own: the caller's may have rows left that nobody fetched
+    with connection.cursor() as cursor:
+        found = cursor.sql(
+            f"select {listed}\nfrom sqm.restatements as r left join sqm.kpi_values as v on {same}\n"
+            "where r.restated_at >= ?\n"
+            "order by restated_at, length(run_id), run_id,"
+            ' kpi, "window", period_start, "by", segment',
+            params=[since],
+        )
+        return pl.DataFrame(found.to_arrow_table())
+
+
+def _stage(
+    connection: duckdb.DuckDBPyConnection, values: pl.DataFrame, computation: Provenance
+) -> None:
+    """The new values and how they compare with the kept ones, as temporary tables."""
+    _adapt(connection)
+    _stage_values(connection, values)
+    groups = [(b.kpi, window, by) for b in computation.bases for window, by in b.groups]
+    names = {"kpi": pl.String, "window": pl.String, "by": pl.String}
+    _register(connection, "groups", pl.DataFrame(groups, names, orient="row"))
+    days = {"since": pl.Date, "until": pl.Date}
+    closed = pl.DataFrame(list(computation.closed), days, orient="row")
+    _register(connection, "closed_days", closed)
+    bound = {"today": computation.today}
+    connection.execute(_differing_sql(), bound | {"at": computation.at})
     connection.execute(
-        "insert into sqm.restatements by name\n"
-        f"select $run_id as run_id, $at as restated_at, {key},\n"
-        "  o.numerator as old_numerator, n.numerator as new_numerator,\n"
-        "  o.denominator as old_denominator, n.denominator as new_denominator,\n"
-        "  o.value as old_value, n.value as new_value\n"
-        f"from sqm.kpi_values as o left join new_values as n using ({key})\n"
-        "where o.is_final and o.kpi in (select kpi from new_values)\n"
-        f"  and (n.status is null or {differs})",
-        {"run_id": run_id, "at": at},
+        "create or replace temp table vanished as\n"
+        "select o.rowid as kept\n"
+        'from sqm.kpi_values as o semi join temp.groups using (kpi, "window", "by")\n'
+        "where o.rowid not in (select kept from temp.alike where kept is not null"
+        " union all select kept from temp.differing where kept is not null)\n"
+        f"  and o.reason is distinct from {literal(WITHDRAWN)}\n"
+        "  and (o.first_published_at is null or o.period_end <= $today)",
+        bound,
     )
-    row = connection.execute(
-        "select count(*) from sqm.restatements where run_id = ?", [run_id]
-    ).fetchone()
-    return int(row[0]) if row else 0
+
+
+def _stage_values(connection: duckdb.DuckDBPyConnection, values: pl.DataFrame) -> None:
+    """Which values are kept as they are, in `alike`, and all the others, in `new_values`."""
+    columns = ", ".join(
+        f"cast({quote(name)} as {t}) as {quote(name)}" for name, t in COLUMNS.items()
+    )
+    typed = f"(select place, {columns} from given)"
+    connection.register("given", values.with_row_index("place").to_arrow())
+    connection.execute(
+        "create or replace temp table hashed as\n"
+        f"select place, is_final, {_KEY_HASH} as _key, {_REST_HASH} as _hash from {typed}"
+    )
+    connection.execute(_ALIKE_SQL)
+    connection.execute(
+        "create or replace temp table new_values as\n"
+        f"select g.*, a._key, a._hash from {typed} as g\n"
+        "join (from temp.alike where kept is null) as a using (place)"
+    )
+    connection.execute("drop table temp.hashed")
+    connection.unregister("given")
+
+
+def _differing_sql() -> str:
+    """The new values that are not kept as they are: where they are kept, whether they differ.
+
+    What a computation as of an earlier moment says of a period that had been over is no news.
+    """
+    differs = "\n    or ".join(
+        _differs(name) if sql_type == "DOUBLE" else f"o.{name} is distinct from n.{name}"
+        for name, sql_type in COLUMNS.items()
+        if name in _REST
+    )
+    same = " and ".join(f"o.{quote(name)} = n.{quote(name)}" for name in ("_key", *_KEY))
+    becomes_final = "o.first_published_at is null and n.is_final"
+    return (
+        "create or replace temp table differing as\n"
+        "select n.place, o.rowid as kept,\n"
+        "  (o.first_published_at is null or n.period_end <= $today)\n"
+        f"    and (o.rowid is null or ({becomes_final}) or {differs}) as is_changed,\n"
+        f"  if({becomes_final}, n.value, o.first_value) as first_value,\n"
+        f"  if({becomes_final}, $at, o.first_published_at) as first_published_at\n"
+        f"from temp.new_values as n left join sqm.kpi_values as o on {same}"
+    )
+
+
+def _restate_sql(computation: Provenance) -> str:
+    """Append the published values that differ now, are gone, or came into closed months."""
+    new_key = ", ".join(f"n.{quote(name)}" for name in _KEY)
+    old_key = ", ".join(f"o.{quote(name)}" for name in _KEY)
+    columns = (*_FIGURES, "status", "sample_size")
+    old = ", ".join(f"o.{name} as old_{name}" for name in columns)
+    new = ", ".join(f"n.{name} as new_{name}" for name in columns)
+    differs = " or ".join(_differs(name) for name in _FIGURES)
+    figures = ", ".join(f"o.{name}" for name in _FIGURES)
+    parts = [
+        f"select {new_key}, {old}, {new}\n"
+        "from temp.differing as m join temp.new_values as n using (place)\n"
+        "join sqm.kpi_values as o on o.rowid = m.kept\n"
+        f"where m.is_changed and o.first_published_at is not null and ({differs})",
+        f"select {old_key}, {old}\n"
+        "from temp.vanished as v join sqm.kpi_values as o on o.rowid = v.kept\n"
+        f"where o.first_published_at is not null and coalesce({figures}) is not null",
+    ]
+    if computation.closed:
+        parts.append(
+            f"select {new_key}, {new}\n"
+            "from temp.differing as m join temp.new_values as n using (place)\n"
+            'semi join (select distinct kpi, "window", "by" from sqm.kpi_values)'
+            ' using (kpi, "window", "by")\n'
+            f"where m.kept is null and n.is_final and {_IS_CLOSED}"
+        )
+    return (
+        "insert into sqm.restatements by name\n"
+        f"select $run_id as run_id, $at as restated_at, *, {_IS_CLOSED} as closed\n"
+        f"from ({' union all by name '.join(parts)}) join temp.causes using (kpi)"
+    )
+
+
+def _change_sql() -> str:
+    """Put the changed and the new values beside the rows that they replace."""
+    columns = ", ".join(f"n.{quote(name)}" for name in (*COLUMNS, "_key", "_hash"))
+    first = {f"first_{name}": f"n.{name}" for name in _FIGURES}
+    first |= {"first_published_at": "$at", "first_run_id": "$run_id"}
+    firsts = ",\n  ".join(
+        f"if(o.first_published_at is null and n.is_final, {now}, o.{name}) as {name}"
+        for name, now in first.items()
+    )
+    return (
+        f"insert into sqm.kpi_values by name\nselect {columns},\n  {firsts}\n"
+        "from temp.differing as m join temp.new_values as n using (place)\n"
+        "left join sqm.kpi_values as o on o.rowid = m.kept where m.is_changed"
+    )
+
+
+def _withdraw_sql() -> str:
+    """Put nothing in the place of published values that are computed no more."""
+    kept = ", ".join(f"o.{quote(name)}" for name in (*_KEY, "_key", *_FIRST))
+    return (
+        f"insert into sqm.kpi_values by name\nselect {kept}, 0 as sample_size,"
+        f" {literal(Status.NO_DATA)} as status, true as is_final, {literal(WITHDRAWN)} as reason,"
+        " 0 as excluded, '' as exclusions, '' as signal, '' as chart, 0 as limit_points\n"
+        "from temp.vanished as v join sqm.kpi_values as o on o.rowid = v.kept\n"
+        "where o.first_published_at is not null"
+    )
+
+
+def _differs(name: str) -> str:
+    """Whether two numbers differ by more than the last digits of a sum."""
+    close = f"abs(o.{name} - n.{name}) <= {RELATIVE_TOLERANCE} * abs(o.{name})"
+    return f"(o.{name} is distinct from n.{name} and not coalesce({close}, false))"
+
+
+def _causes_frame(explained: Iterable[Explained]) -> pl.DataFrame:
+    rows = [(each.kpi, ",".join(each.causes), *astuple(each.changes)) for each in explained]
+    counts = dict.fromkeys(("inserted", "updated", "deleted"), pl.Int64)
+    return pl.DataFrame(rows, {"kpi": pl.String, "cause": pl.String, **counts}, orient="row")
+
+
+def _adapt(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add the columns that values have by now, and hash anew where the hashes would be others.
+
+    DuckDB does not promise the same hash in every release.
+    """
+    for name, sql_type in (COLUMNS | _FIRST).items():
+        connection.execute(
+            f"alter table sqm.kpi_values add column if not exists {quote(name)} {sql_type}"
+        )
+    made_by = f"duckdb {duckdb.__version__}: {', '.join(COLUMNS)}"
+    known = connection.execute(
+        "select made_by from sqm.hashes where records = 'sqm.kpi_values'"
+    ).fetchall()
+    if known == [(made_by,)]:
+        return
+    with transaction(connection):
+        connection.execute(f"update sqm.kpi_values set _key = {_KEY_HASH}, _hash = {_REST_HASH}")
+        connection.execute(
+            "insert or replace into sqm.hashes values ('sqm.kpi_values', ?)", [made_by]
+        )
+
+
+def _register(connection: duckdb.DuckDBPyConnection, table: str, content: pl.DataFrame) -> None:
+    """Make a temporary table of a frame."""
+    connection.register("given", content.to_arrow())
+    connection.execute(f"create or replace temp table {table} as from given")
+    connection.unregister("given")

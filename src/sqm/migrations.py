@@ -98,6 +98,73 @@ create table sqm.hashes (
     made_by varchar
 );
 """
+_LEDGER = """
+create table if not exists sqm.kpi_values (
+    kpi varchar,
+    "window" varchar,
+    period_start date,
+    period_end date,
+    "by" varchar,
+    segment varchar
+);
+create table sqm.bases (
+    run_id varchar,
+    kpi varchar,
+    kept_at timestamp,
+    as_of timestamp,
+    release varchar,
+    parts varchar
+);
+alter table sqm.restatements add column old_status varchar;
+alter table sqm.restatements add column new_status varchar;
+alter table sqm.restatements add column old_sample_size bigint;
+alter table sqm.restatements add column new_sample_size bigint;
+alter table sqm.restatements add column closed boolean default false;
+alter table sqm.restatements add column cause varchar default 'unknown';
+alter table sqm.restatements add column inserted bigint;
+alter table sqm.restatements add column updated bigint;
+alter table sqm.restatements add column deleted bigint;
+"""
+# as the values had them when the table was replaced by every run, and what was first published
+_VALUE_COLUMNS = """
+numerator double, denominator double, value double, low double, high double, sample_size bigint,
+status varchar, is_final boolean, reason varchar, unadjusted double, excluded bigint,
+exclusions varchar, target double, warning double, critical double, center double,
+limit_low double, limit_high double, signal varchar, chart varchar, limit_points bigint,
+first_numerator double, first_denominator double, first_value double,
+first_published_at timestamp, first_run_id varchar, _key ubigint, _hash ubigint,
+aside bigint, worst double, best double,
+ewma double, ewma_low double, ewma_high double, cusum_high double, cusum_low double
+"""
+# What was first published is known from the oldest restatement, when only "by then at the latest".
+_FIRST_PUBLISHED = """
+with published as (
+    select run_id, coalesce(finished_at, started_at) as at from sqm.runs
+    where state = 'published' order by started_at desc, length(run_id) desc, run_id desc limit 1
+),
+oldest as (
+    from sqm.restatements
+    qualify row_number() over (
+        partition by kpi, "window", period_start, period_end, "by", segment
+        order by restated_at, length(run_id), run_id
+    ) = 1
+),
+known as (
+    select v.rowid as place, coalesce(r.restated_at, p.at) as at,
+        coalesce(r.run_id, p.run_id) as run_id,
+        if(r.kpi is null, v.numerator, r.old_numerator) as numerator,
+        if(r.kpi is null, v.denominator, r.old_denominator) as denominator,
+        if(r.kpi is null, v.value, r.old_value) as value
+    from sqm.kpi_values as v cross join published as p
+    left join oldest as r on r.kpi = v.kpi and r."window" = v."window"
+        and r.period_start = v.period_start and r.period_end = v.period_end
+        and r."by" = v."by" and r.segment = v.segment
+    where v.is_final
+)
+update sqm.kpi_values as v set first_numerator = k.numerator, first_denominator = k.denominator,
+    first_value = k.value, first_published_at = k.at, first_run_id = k.run_id
+from known as k where v.rowid = k.place
+"""
 
 
 _QUARANTINED_RECORDS = """
@@ -158,12 +225,21 @@ def _add_quarantined_records(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_QUARANTINED_RECORDS)
 
 
+def _add_ledger(connection: duckdb.DuckDBPyConnection) -> None:
+    """Values stay in one table, beside what was first published; restatements say why."""
+    connection.execute(_LEDGER)
+    for column in _VALUE_COLUMNS.replace("\n", " ").split(","):
+        connection.execute(f"alter table sqm.kpi_values add column if not exists {column}")
+    connection.execute(_FIRST_PUBLISHED)
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _make_schema,  # version 1
     _add_cursors,  # 2: pulls note whether they are full and how far they reach
     _add_changes,  # 3: records are upserted, and what changed is counted
     _add_day_rows,  # 4: values are updated from kept day rows
     _add_quarantined_records,  # 5: quarantine keeps the record, so that its effect can be computed
+    _add_ledger,  # 6: values as first published, and the causes of restatements
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -22,11 +22,13 @@ from sqm.accept import (
     mark_broken,
     source_facts,
 )
+from sqm.basis import bases_of, release_name
 from sqm.compute import Computation, local_date
 from sqm.definitions import counted
 from sqm.errors import WarehouseError
 from sqm.files import replace_file
-from sqm.ledger import keep_values
+from sqm.ledger import Provenance, keep_values, recent_restatements
+from sqm.months import closed_stretches, note_review, read_closings, review_before
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
@@ -46,6 +48,7 @@ from sqm.snapshot import (
     RuleFacts,
     latest_values,
     next_revision,
+    read_restatements,
     read_snapshot,
     write_snapshot,
 )
@@ -188,9 +191,10 @@ def publish(
     """Keep the values in the warehouse and make them the current snapshot."""
     settings = project.settings
     with open_warehouse(project) as connection:
-        keep_values(connection, values, run.run_id, utc_naive(now))
+        values = keep_values(connection, values, provenance_of(project, run, now))
         settle(connection, _computation(project, run))
         restated = restated_since_published(connection, project.state)
+        restatements = recent_restatements(connection, utc_naive(now))
         sources = source_facts(connection, project, utc_naive(run.as_of))
     revision = next_revision(project.state)
     manifest = Manifest(
@@ -211,9 +215,23 @@ def publish(
         sources=sources,
         rules=rules,
         restated=restated,
+        restatements=f"restatements-{revision:06d}.parquet",
     )
-    write_snapshot(project.state, manifest, values)
+    write_snapshot(project.state, manifest, values, restatements)
     return Published(run, manifest, values.height)
+
+
+def provenance_of(project: Project, run: Run, now: datetime) -> Provenance:
+    """What the ledger notes about the values that a run keeps `now`."""
+    return Provenance(
+        run_id=run.run_id,
+        at=utc_naive(now),
+        as_of=utc_naive(run.as_of),
+        today=local_date(run.as_of, project.settings.timezone),
+        release=release_name(),
+        bases=bases_of(project),
+        closed=closed_stretches(read_closings(project.state)),
+    )
 
 
 def write_review(project: Project, month: str | None, language: str, now: datetime) -> Path:
@@ -221,14 +239,20 @@ def write_review(project: Project, month: str | None, language: str, now: dateti
 
     Raises ValueError when `month` is not a month, PublishError when nothing is published.
     """
-    from sqm.review import render_review  # templates are loaded when first needed
+    from sqm.review import Restatements, render_review  # templates are loaded when first needed
 
     today = local_date(now, project.settings.timezone)
     first = parse_month(month) if month else add_months(today.replace(day=1), -1)
     snapshot = read_snapshot(project.state)
+    restatements = None
+    if snapshot.manifest.restatements:
+        table = read_restatements(project.state, snapshot.manifest)
+        restatements = Restatements(table, review_before(project.state, first))
     suffix = "" if language == "en" else f".{language}"
     path = reviews_dir(project) / f"{first:%Y-%m}{suffix}.html"
-    replace_file(path, render_review(snapshot, first, language).encode())
+    page = render_review(snapshot, first, language, restatements)
+    replace_file(path, page.encode())
+    note_review(project.state, first, snapshot.manifest)
     return path
 
 
@@ -313,7 +337,7 @@ def describe_published(published: Published) -> str:
     line = f"published revision {published.manifest.revision}"
     restated = published.manifest.restated
     if restated:
-        line += f"; {counted(restated, 'final value')} restated, see sqm.restatements"
+        line += f"; {counted(restated, 'final value')} restated, see 'sqm restatements'"
     return line
 
 

@@ -73,6 +73,35 @@ CHART_COLUMNS = {
     "cusum_low": "DOUBLE",
 }
 COLUMNS = VALUE_COLUMNS | EFFECT_COLUMNS | CHART_COLUMNS
+# Beside them in the file: the value as it was when it was first published as final.
+FIRST_COLUMNS = {
+    "first_value": "DOUBLE",  # null with no moment: not final yet; with one: there was no value
+    "first_published_at": "TIMESTAMP",  # UTC
+}
+# The file of restatements: a row for each time that a final value changed.
+RESTATEMENT_COLUMNS = {
+    "restated_at": "TIMESTAMP",  # UTC
+    "run_id": "VARCHAR",
+    **{name: VALUE_COLUMNS[name] for name in ("kpi", "window", "period_start", "period_end")},
+    "by": "VARCHAR",
+    "segment": "VARCHAR",
+    **FIRST_COLUMNS,
+    "old_numerator": "DOUBLE",
+    "new_numerator": "DOUBLE",
+    "old_denominator": "DOUBLE",
+    "new_denominator": "DOUBLE",
+    "old_value": "DOUBLE",
+    "new_value": "DOUBLE",  # null: there is none now
+    "old_status": "VARCHAR",  # null: there was no such value
+    "new_status": "VARCHAR",
+    "old_sample_size": "BIGINT",
+    "new_sample_size": "BIGINT",
+    "closed": "BOOLEAN",  # every day of the period was in a closed month
+    "cause": "VARCHAR",  # of causes.Cause, joined with ','
+    "inserted": "BIGINT",  # records of the KPI's types, since it was computed before
+    "updated": "BIGINT",
+    "deleted": "BIGINT",
+}
 
 
 class SourceFacts(Definition):
@@ -124,6 +153,7 @@ class Manifest(Definition):
     sources: tuple[SourceFacts, ...]
     rules: tuple[RuleFacts, ...]
     restated: int = 0  # final values that this revision changed
+    restatements: str = ""  # file name beside current.json; '': written by an older release
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,31 +171,39 @@ def published_dir(state: Path) -> Path:
     return state / "published"
 
 
-def write_snapshot(state: Path, manifest: Manifest, values: pl.DataFrame) -> Path:
-    """Make `values` the current revision; `manifest.values` must be a new file name.
+def write_snapshot(
+    state: Path,
+    manifest: Manifest,
+    values: pl.DataFrame,
+    restatements: pl.DataFrame | None = None,
+) -> Path:
+    """Make `values` the current revision; the files that `manifest` names must be new.
 
     One process at a time. Raises WarehouseError, with the last revision untouched, when it cannot.
     """
     folder = published_dir(state)
-    target = folder / manifest.values
-    if target.exists():
-        raise PublishError(f"{target} exists already; a revision is never overwritten")
-    content = io.BytesIO()
-    values.write_parquet(content)
+    files = {manifest.values: values}
+    if restatements is not None:
+        files[manifest.restatements] = restatements
+    for name in files:
+        if (folder / name).exists():
+            raise PublishError(f"{folder / name} exists already; a revision is never overwritten")
     text = manifest.model_dump_json(indent=1, by_alias=True)
     remove_leftovers(folder)
-    replace_file(target, content.getvalue())
+    for name, table in files.items():
+        content = io.BytesIO()
+        table.write_parquet(content)
+        replace_file(folder / name, content.getvalue())
     replace_file(folder / "current.json", text.encode())
-    for old in sorted(folder.glob("values-*.parquet"))[:-KEEP]:
-        old.unlink(missing_ok=True)
-    return target
+    for pattern in ("values-*.parquet", "restatements-*.parquet"):
+        for old in sorted(folder.glob(pattern))[:-KEEP]:
+            old.unlink(missing_ok=True)
+    return folder / manifest.values
 
 
 def next_revision(state: Path) -> int:
     """One more than the newest revision ever written, whether or not it became current."""
-    numbers = [
-        int(p.stem.removeprefix("values-")) for p in published_dir(state).glob("values-*.parquet")
-    ]
+    numbers = [int(p.stem.rpartition("-")[2]) for p in published_dir(state).glob("*-*.parquet")]
     return max(numbers, default=0) + 1
 
 
@@ -184,17 +222,13 @@ def read_manifest(state: Path) -> Manifest:
 
 def read_snapshot(state: Path) -> Snapshot:
     """The current revision; raises PublishError when nothing is published."""
-    import polars as pl
-
     manifest = read_manifest(state)
-    path = published_dir(state) / manifest.values
     try:
-        return Snapshot(manifest, with_all_columns(pl.read_parquet(path.read_bytes())))
+        return Snapshot(manifest, with_all_columns(_read_table(state, manifest.values)))
     except FileNotFoundError:
         # a slow reader: KEEP newer revisions have been published since the manifest was read
         manifest = read_manifest(state)
-        path = published_dir(state) / manifest.values
-        return Snapshot(manifest, with_all_columns(pl.read_parquet(path.read_bytes())))
+        return Snapshot(manifest, with_all_columns(_read_table(state, manifest.values)))
 
 
 def with_all_columns(values: pl.DataFrame) -> pl.DataFrame:
@@ -205,6 +239,29 @@ def with_all_columns(values: pl.DataFrame) -> pl.DataFrame:
         return values
     none = pl.lit(None, dtype=pl.Float64)
     return values.with_columns(pl.lit(0, dtype=pl.Int64).alias("aside"), worst=none, best=none)
+
+
+def read_restatements(state: Path, manifest: Manifest) -> pl.DataFrame:
+    """The restatements published with a revision, oldest first; columns of RESTATEMENT_COLUMNS.
+
+    Raises PublishError when they are not there: written by an older release, or replaced since.
+    """
+    if not manifest.restatements:
+        raise PublishError(
+            f"{published_dir(state) / 'current.json'}: written by a release that did not publish"
+            " restatements; run 'sqm run'"
+        )
+    try:
+        return _read_table(state, manifest.restatements)
+    except FileNotFoundError as error:
+        path = published_dir(state) / manifest.restatements
+        raise PublishError(f"{path}: it is gone, newer ones were published; try again") from error
+
+
+def _read_table(state: Path, name: str) -> pl.DataFrame:
+    import polars as pl
+
+    return pl.read_parquet((published_dir(state) / name).read_bytes())
 
 
 def latest_values(snapshot: Snapshot) -> pl.DataFrame:

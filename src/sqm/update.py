@@ -18,6 +18,7 @@ from sqm.changes import consume_changes
 from sqm.compute import Computation, drop_tables, finish_values, judge_periods, make_day_rows
 from sqm.expressions import literal, quote
 from sqm.kpi import Stock
+from sqm.ledger import WITHDRAWN
 from sqm.measures import Scan
 from sqm.plan import EVERYTHING, Scope
 from sqm.snapshot import VALUE_COLUMNS
@@ -31,6 +32,13 @@ from sqm.touched import (
     touched_scan_sql,
 )
 from sqm.transactions import transaction
+
+# a rolling period is published when it is over, a calendar period from its first day on
+_IS_KEPT = (
+    "v.period_start <= $last_day and v.reason <> $withdrawn"
+    " and (v.period_end <= $today or not starts_with(v.\"window\", 'rolling_')"
+    " and not ends_with(v.\"window\", '_to_date'))"
+)
 
 
 def update_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl.DataFrame:
@@ -211,15 +219,42 @@ def _make_touched_tables(
 
 
 def _untouched_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl.DataFrame:
-    """The kept values of periods that no touched day can have moved."""
+    """The kept values of periods that no touched day can have moved.
+
+    The ledger also keeps what is not computed now: values that were withdrawn, and those of later
+    moments or of other definitions.
+    """
     listed = ", ".join(f"v.{quote(name)}" for name in VALUE_COLUMNS)
-    names = ", ".join(literal(kpi.name) for kpi in asked.kpis if isinstance(kpi, Stock)) or "''"
+    _make_table(connection, "asked_values", _asked_values(asked))
     rows = connection.sql(
         f"select {listed} from sqm.kpi_values as v\n"
-        f'anti join {PERIODS} using ("window", period_end)\n'
-        f"where v.kpi not in ({names})\n"
+        'semi join asked_values as a using (kpi, "window", "by")\n'
+        f'anti join (from {PERIODS}) as p using ("window", period_end)\n'
+        f"where v.kpi not in (select kpi from asked_values where is_stock) and {_IS_KEPT}\n"
         "union all\n"
         f"select {listed} from sqm.kpi_values as v\n"
-        f"where v.kpi in ({names}) and period_end <= (select min(day) from {DAYS})"
+        'semi join (from asked_values where is_stock) as a using (kpi, "window", "by")\n'
+        f"where period_end <= (select min(day) from {DAYS}) and {_IS_KEPT}",
+        params={"last_day": asked.last_day, "today": asked.today, "withdrawn": WITHDRAWN},
     )
-    return pl.DataFrame(rows.to_arrow_table())
+    values = pl.DataFrame(rows.to_arrow_table())
+    connection.execute("drop table asked_values")
+    return values
+
+
+def _asked_values(asked: Computation) -> pl.DataFrame:
+    """The KPIs with their windows and groupings, and whether they are stocks."""
+    rows = [
+        (kpi.name, window.name, ",".join(grouping), isinstance(kpi, Stock))
+        for kpi in asked.kpis
+        for window in kpi.parsed_windows()
+        for grouping in kpi.groupings
+    ]
+    names = {"kpi": pl.String, "window": pl.String, "by": pl.String, "is_stock": pl.Boolean}
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def _make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pl.DataFrame) -> None:
+    connection.register("given_rows", rows.to_arrow())
+    connection.execute(f"create or replace temp table {name} as from given_rows")
+    connection.unregister("given_rows")

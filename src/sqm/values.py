@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING
 
 from sqm.definitions import nearest
 from sqm.errors import PublishError
-from sqm.snapshot import EFFECT_COLUMNS, SEPARATOR, Snapshot
+from sqm.snapshot import EFFECT_COLUMNS, FIRST_COLUMNS, SEPARATOR, Snapshot
 from sqm.tables import aligned
 
 if TYPE_CHECKING:
     import polars as pl
 
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 NUMBERS = ("numerator", "denominator", "value", "low", "high", "sample_size")
 
 
 def select_values(snapshot: Snapshot, kpi: str, window: str, by: tuple[str, ...]) -> pl.DataFrame:
     """The values of one KPI in one window, oldest first, a column for each dimension of `by`.
 
-    A KPI with exclusions also shows its unadjusted value and what was removed.
+    A KPI with exclusions also shows its unadjusted value and what was removed. Last come the value
+    as first published as final, and when (UTC).
 
     Raises PublishError when the KPI, its window or its grouping is not in the snapshot.
     """
@@ -54,7 +56,21 @@ def select_values(snapshot: Snapshot, kpi: str, window: str, by: tuple[str, ...]
         "reason",
         *adjusted,
         *EFFECT_COLUMNS,
+        *_first_published(rows),
     )
+
+
+def _first_published(rows: pl.DataFrame) -> tuple[pl.Expr, pl.Expr]:
+    """The value as first published as final, and when; nothing in files of older releases."""
+    import polars as pl
+
+    if "first_value" not in rows.columns:
+        nothing = pl.lit(None)
+        return (
+            nothing.cast(pl.Float64).alias("first_value"),
+            nothing.cast(pl.String).alias("first_published_at"),
+        )
+    return pl.col("first_value"), pl.col("first_published_at").dt.strftime(MOMENT)
 
 
 def as_csv(values: pl.DataFrame) -> str:
@@ -69,7 +85,7 @@ def as_json(values: pl.DataFrame) -> str:
 
 def as_table(values: pl.DataFrame) -> str:
     """Aligned columns for reading; numbers to six significant digits."""
-    left_out = {"kpi", "window", *EFFECT_COLUMNS}
+    left_out = {"kpi", "window", *EFFECT_COLUMNS, *FIRST_COLUMNS}
     head = [name for name in values.columns if name not in left_out]
     rows = [[_cell(row[name]) for name in head] for row in values.iter_rows(named=True)]
     return aligned(head, rows, {*NUMBERS, "unadjusted", "excluded"})

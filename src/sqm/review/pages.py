@@ -12,6 +12,7 @@ from sqm.review import attention, formats, pipeline
 from sqm.review.cells import distance_head
 from sqm.review.environment import environment
 from sqm.review.readings import Readings, month_window, reading_of_month
+from sqm.review.restated import Restatements, build_restated
 from sqm.review.sections import build_section
 from sqm.review.views import (
     BOARD_SIZES,
@@ -39,7 +40,9 @@ class Link:
     name: str
 
 
-def render_review(snapshot: Snapshot, month: date, language: str) -> str:
+def render_review(
+    snapshot: Snapshot, month: date, language: str, restatements: Restatements | None = None
+) -> str:
     """The review of the month that begins on `month`, as one self-contained HTML page."""
     edition = Edition(snapshot, language)
     words, end = edition.words, add_months(month, 1)
@@ -70,6 +73,7 @@ def render_review(snapshot: Snapshot, month: date, language: str) -> str:
         effect=pipeline.effect_sentence(edition, rows),
         broken=broken,
         rules=_rules_finding(edition, len(broken)),
+        restated=build_restated(edition, restatements, month),
     )
 
 

@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
+from sqm.review.names import Pair
 from sqm.terms import Status
-
-Pair = tuple[str, str]
 
 STATUSES: dict[Status, Pair] = {
     Status.CRITICAL: ("Critical", "严重"),
@@ -17,77 +16,6 @@ STATUSES: dict[Status, Pair] = {
     Status.NOT_REPORTABLE: ("Not reportable", "不可报告"),
     Status.NO_DATA: ("No data", "无数据"),
     Status.NO_TARGET: ("No target", "无目标"),
-}
-
-WINDOWS: dict[str, Pair] = {
-    "day": ("day", "日"),
-    "week": ("week", "周"),
-    "month": ("month", "月"),
-    "quarter": ("quarter", "季度"),
-    "year": ("year", "年"),
-}
-
-FAMILIES: dict[str, Pair] = {
-    "field_service": ("Field service", "现场服务"),
-    "field_delivery": ("Field delivery", "现场交付"),
-    "tickets": ("Tickets and repair", "工单与修复"),
-    "complaints": ("Complaints", "投诉"),
-    "customer": ("Customer", "客户"),
-    "availability": ("Availability", "可用性"),
-    "safety_and_process": ("Safety and process", "安全与过程"),
-    "archive": ("Records and installed base", "记录与资产档案"),
-    "compliance": ("Compliance", "合规"),
-    "deliveries": ("Deliveries", "交付"),
-    "network": ("Network", "网络"),
-    "tl9000": ("TL 9000", "TL 9000"),
-    "safety_and_cost": ("Safety and cost", "安全与成本"),
-    "safety": ("Safety", "安全"),
-    "cost": ("Cost", "成本"),
-    "process": ("Process", "过程"),
-}
-
-DIMENSIONS: dict[str, Pair] = {
-    "region": ("region", "区域"),
-    "product": ("product", "产品"),
-    "team": ("team", "班组"),
-    "severity": ("severity", "严重度"),
-    "priority": ("priority", "优先级"),
-    "channel": ("channel", "渠道"),
-    "kind": ("kind", "类别"),
-    "type": ("type", "类型"),
-    "category": ("category", "类别"),
-    "customer_segment": ("customer segment", "客户群"),
-    "supplier": ("supplier", "供应商"),
-    "contractor": ("contractor", "承包商"),
-    "technology": ("technology", "技术"),
-    "site": ("site", "站点"),
-    "cause": ("cause", "原因"),
-    "topic": ("topic", "主题"),
-}
-
-RECORDS: dict[str, Pair] = {
-    "jobs": ("jobs", "作业"),
-    "tickets": ("tickets", "工单"),
-    "ticket_events": ("ticket events", "工单事件"),
-    "complaints": ("complaints", "投诉"),
-    "outages": ("outages", "中断"),
-    "surveys": ("surveys", "调查"),
-    "deliveries": ("deliveries", "交付"),
-    "returns": ("returns", "返还"),
-    "fixes": ("fixes", "修复"),
-    "audits": ("audits", "检查"),
-    "exposure": ("exposure", "归一化单元"),
-    "improvement_actions": ("improvement actions", "改进措施"),
-    "changes": ("changes", "变更"),
-    "assets": ("assets", "资产"),
-    "costs": ("costs", "成本"),
-}
-
-# written with spaces; underscores mean the same
-REASONS: dict[str, Pair] = {
-    "no records": ("no records in the period", "期内无记录"),
-    "no records to divide by": ("no records to divide by", "没有可作分母的记录"),
-    "not mature yet": ("the period has not matured yet", "该期尚未成熟"),
 }
 
 # fmt: off
@@ -371,6 +299,38 @@ TEXTS: dict[str, Pair] = {
     "quality_effect_none": ("No KPI of this month could have been moved by them.", "本月指标均不受其影响。"),
     "quality_none": ("No records were checked in this run.", "本次运行未检查记录。"),
     "sources_caption": ("What each source brought in this run", "本次运行各来源的数据"),
+    "restated_title": ("Restatements since the last review", "上次评审以来的重述"),
+    "restated_none": ("Since {since}, no value that was final has changed.", "自{since}以来，终值均无变化。"),
+    "restated_unknown": ("What was restated is not known: it was not published with these values.", "重述情况不详：未随本批数值发布。"),
+    "restated_lead": ("Final values that have changed since {since}: {n}, of {m} KPIs.", "自{since}以来变更的终值：{n}个，涉及{m}项指标。"),
+    "restated_lead_one": ("Final values that have changed since {since}: {n}, all of one KPI.", "自{since}以来变更的终值：{n}个，均属同一指标。"),
+    "restated_closed": (" Of these in closed months: {n}.", "其中属于已关账月份：{n}个。"),
+    "restated_open": (" None is in a closed month.", "均不属于已关账月份。"),
+    "restated_note": ("Shown are the values by month: totals, and segments where the total stayed. Days, weeks and rolling windows change with them. All of them: {command}.", "所列为月值：总值，以及总值未变的分段。日、周及滚动周期随之变化。全部见{command}。"),
+    "restated_more": (" The table leaves out {n} more.", "另有{n}行未列。"),
+    "restated_elsewhere": (" Changed in other windows only: {names}.", "仅其他周期有变：{names}。"),
+    "restated_caption": ("Final values that changed, closed months first", "已变更的终值，已关账月份在前"),
+    "since_review": ("the review of {month} ({at})", "{month}评审（{at}）"),
+    "col_first": ("First published", "首次发布"),
+    "col_before": ("Before", "原值"),
+    "col_now": ("Now", "现值"),
+    "col_restated": ("Change", "变化"),
+    "col_cause": ("Cause", "原因"),
+    "closed_month": ("closed month", "已关账"),
+    "withdrawn": ("none any more", "已无此值"),
+    "not_before": ("none", "原无"),
+    "cause_definition": ("the KPI is defined differently", "指标定义已改"),
+    "cause_calendar": ("a calendar or the time zone was changed", "服务日历或时区已改"),
+    "cause_clock": ("a service clock was changed", "服务时钟已改"),
+    "cause_rules": ("the rules for accepting records were changed", "记录接受规则已改"),
+    "cause_records": ("records came late or were corrected", "记录迟到或更正"),
+    "cause_release": ("computed by another release", "计算软件版本更换"),
+    "cause_time": ("computed as of another moment", "计算时点不同"),
+    "cause_unknown": ("not recorded", "未记录"),
+    "cause_counts": ("{causes} ({counts})", "{causes}（{counts}）"),
+    "n_inserted": ("{n} new", "新增{n}"),
+    "n_updated": ("{n} changed", "更改{n}"),
+    "n_deleted": ("{n} deleted", "删除{n}"),
     "rules_broken": ("{n} of {m} rules were broken", "{m}条规则中有{n}条未满足"),
     "rules_held": ("All {m} rules held", "全部{m}条规则均满足"),
     "rules_none": ("No rule is set", "未设规则"),

@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from sqm.kpi import BaseKpi, CountKpi, PointInTime, Rate
 from sqm.review.formats import Style, number, percent
+from sqm.review.names import DIMENSIONS, FAMILIES, REASONS, RECORDS, WINDOWS
 from sqm.review.readings import Reading, is_worse
 from sqm.review.segments import Comparison
-from sqm.review.texts import DIMENSIONS, FAMILIES, REASONS, RECORDS, STATUSES, TEXTS, WINDOWS
+from sqm.review.texts import STATUSES, TEXTS
 from sqm.terms import Direction, Status
 from sqm.windows import Unit, parse_window
 
@@ -70,6 +71,10 @@ class Words:
             return "".join(names)
         comma, last = ("、", "和") if self.language == "zh" else (", ", " and ")
         return comma.join(names[:-1]) + last + names[-1]
+
+    def enumeration(self, parts: Sequence[str]) -> str:
+        """3 new, 12 changed, 1 deleted."""
+        return ("，" if self.language == "zh" else ", ").join(parts)
 
     def evidence(self, kpi: BaseKpi) -> str:
         share = percent(kpi.evidence, 0 if round(kpi.evidence * 100, 6) % 1 == 0 else 1)
