@@ -43,6 +43,7 @@ unit: records
 direction: lower_is_better
 windows: [day, month]
 """
+REFUSED = "another run is under way: process "
 HEAD = "id,depot,phone,due,done\n"
 
 
@@ -125,11 +126,11 @@ def test_a_run_killed_at_any_moment_is_made_good_by_the_next(baseline: Path, war
         moment = seconds * (trial + chance.random()) / KILLS
         root = copy(baseline, f"trial-{trial}")
         with warm.reading(root) as reader:
-            was_killed = warm(root, now=SECOND, kill_after=moment).killed
+            run = warm(root, now=SECOND, kill_after=moment)
             again = warm(root, now=SECOND, do="both").said
-        killed += was_killed
-        if not was_killed:
-            seconds *= 0.9  # the machine is less busy than when the run was timed
+        killed += run.killed
+        if not run.killed:
+            seconds = min(seconds, run.seconds)  # the machine is less busy than when it was timed
         where = f"killed after {moment:.3f} of {seconds:.3f} s"
         assert again.startswith("{"), f"{where}: {again}"
         assert json.loads(again) == expected, where
@@ -138,39 +139,34 @@ def test_a_run_killed_at_any_moment_is_made_good_by_the_next(baseline: Path, war
         shutil.rmtree(root)
 
     print(f"{killed} of {KILLS} runs were killed in {seconds:.2f} s each")
-    assert killed >= KILLS // 2
+    assert killed >= KILLS // 2  # the others had finished by then, and were compared all the same
 
 
 def test_readers_and_second_runs_do_not_disturb_a_run(baseline: Path, warm: Warm):
     [old] = numerators(warm, baseline)
-    refused: list[str] = []
+    said: list[str] = []
     is_over = threading.Event()
 
-    def try_again() -> None:
-        with warm_process() as other:
-            ready.set()
-            while not is_over.is_set():
-                said = other(baseline, now=SECOND).said
-                refused.append(said)
+    def run_again_and_again(process: Warm) -> None:
+        while not is_over.is_set():
+            said.append(process(baseline, now=SECOND).said)
 
-    ready = threading.Event()
-    second = threading.Thread(target=try_again)
-    second.start()
-    ready.wait()
-    with warm.reading(baseline) as reader:
-        for _ in range(5):
-            run = warm(baseline, now=SECOND)
-            assert "published revision" in run.said or "another run is under way" in run.said
-        is_over.set()
-        second.join()
+    with warm_process() as other, warm.reading(baseline) as reader:
+        other(baseline, do="dump")  # it has imported everything
+        rival = threading.Thread(target=run_again_and_again, args=[other])
+        rival.start()
+        try:
+            for _ in range(60):
+                said.append(warm(baseline, now=SECOND).said)
+                if sum(REFUSED in each for each in said) >= 3:
+                    break
+        finally:
+            is_over.set()
+            rival.join()
     [new] = numerators(warm, baseline)
 
     assert reader["errors"] == []
     assert set(reader["seen"]) <= {old, new}
-    wrong = [
-        said
-        for said in refused
-        if "published revision" not in said and "another run is under way: process " not in said
-    ]
-    assert wrong == []
-    assert any("another run is under way: process " in said for said in refused)
+    assert [each for each in said if REFUSED not in each and "published revision" not in each] == []
+    assert sum(REFUSED in each for each in said) >= 3
+    assert any("published revision" in each for each in said)

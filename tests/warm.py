@@ -136,11 +136,16 @@ def _import_everything() -> None:
 def _run(order: Order) -> Answer:
     began = time.monotonic()
     pid, receive = _fork(lambda send: os.write(send, _work(order).encode()))
+    ended = 0
     if order.kill_after is not None:
-        time.sleep(order.kill_after)
-        os.kill(pid, signal.SIGKILL)
+        while not ended and time.monotonic() - began < order.kill_after:
+            time.sleep(0.001)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
     said = _all(receive)
-    _, status = os.waitpid(pid, 0)
+    if not ended:
+        _, status = os.waitpid(pid, 0)
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     return Answer(said, killed, time.monotonic() - began)
 
