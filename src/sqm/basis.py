@@ -26,7 +26,7 @@ MOVES_NOTHING = frozenset(
     {
         *("name", "title", "description", "owner", "runbook", "unit", "direction", "family"),
         *("targets", "evidence", "min_sample", "alert", "chart", "matures_after_days"),
-        *("windows", "dimensions"),
+        *("windows", "dimensions", "max_quarantined"),
     }
 )
 _LIBRARIES = ("duckdb", "polars", "holidays")  # what computes, and what knows the holidays

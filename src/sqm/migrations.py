@@ -168,19 +168,19 @@ from known as k where v.rowid = k.place
 
 
 _QUARANTINED_RECORDS = """
-alter table sqm.quarantine add column offending varchar;
-alter table sqm.quarantine add column record varchar;
-alter table sqm.quarantine add column first_aside_at timestamp;
+alter table sqm.quarantine add column if not exists offending varchar;
+alter table sqm.quarantine add column if not exists record varchar;
+alter table sqm.quarantine add column if not exists first_aside_at timestamp;
 """
 _DAY_ROWS = """
-create schema days;
-create table sqm.day_rows (
+create schema if not exists days;
+create table if not exists sqm.day_rows (
     scan varchar primary key,
     fingerprint varchar,
     as_of timestamp
 );
-create table sqm.touched_days (day date);
-create table sqm.kept (
+create table if not exists sqm.touched_days (day date);
+create table if not exists sqm.kept (
     as_of timestamp,
     definitions varchar
 );
