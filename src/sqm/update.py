@@ -185,7 +185,7 @@ def _forget_other_scans(connection: duckdb.DuckDBPyConnection, made: Iterable[st
 def _kept_moment(connection: duckdb.DuckDBPyConnection, asked: Computation) -> datetime | None:
     """When the kept values were computed; None when they cannot be continued."""
     row = connection.execute("from sqm.kept").fetchone()
-    if row is None or row[1] != _definitions(asked) or row[0] > asked.moment:
+    if not asked.kpis or row is None or row[1] != _definitions(asked) or row[0] > asked.moment:
         return None
     moment: datetime = row[0]
     return moment
