@@ -25,6 +25,7 @@ from sqm.ledger import keep_values
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
+from sqm.sandbox import confine
 from sqm.snapshot import (
     Manifest,
     RuleFacts,
@@ -38,6 +39,7 @@ from sqm.warehouse import open_warehouse
 from sqm.windows import add_months, parse_month
 
 if TYPE_CHECKING:
+    import duckdb
     import polars as pl
 
 Say = Callable[[str], None]
@@ -129,7 +131,7 @@ def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
     used = {source.records for source in project.settings.sources.values()}
     record_types = [project.record_types[name] for name in sorted(used)]
     facts: list[RuleFacts] = []
-    with open_warehouse(project) as connection:
+    with _confined(project) as connection:
         verdicts = {}
         for record_type in record_types:
             table = gather_records(connection, project, record_type)
@@ -156,7 +158,7 @@ def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
 
 def compute(project: Project, run: Run) -> pl.DataFrame:
     """All KPI values from the accepted records; columns as in snapshot.COLUMNS."""
-    with open_warehouse(project) as connection:
+    with _confined(project) as connection:
         return compute_values(
             connection,
             project.kpis,
@@ -177,7 +179,7 @@ def publish(
 ) -> Published:
     """Keep the values in the warehouse and make them the current snapshot."""
     settings = project.settings
-    with open_warehouse(project) as connection:
+    with _confined(project) as connection:
         restated = keep_values(connection, values, run.run_id, _naive(now))
         sources = source_facts(connection, project, _naive(run.as_of))
     revision = next_revision(project.state)
@@ -202,6 +204,14 @@ def publish(
     )
     write_snapshot(project.state, manifest, values)
     return Published(run, manifest, values.height)
+
+
+@contextmanager
+def _confined(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse for steps that have no business outside of it."""
+    with open_warehouse(project) as connection:
+        confine(connection)
+        yield connection
 
 
 def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str) -> None:

@@ -15,6 +15,7 @@ from sqm.errors import DefinitionError, Fault
 from sqm.kpi import KINDS, BaseKpi, Kpi
 from sqm.records import BUILT_IN, Column, RecordType
 from sqm.settings import DeclaredRecordType, Settings, Source, expand
+from sqm.suite_checks import query_faults
 from sqm.suites import Suite, suite_faults
 
 SETTINGS_FILE = "sqm.yaml"
@@ -191,4 +192,6 @@ def _load_suites(
         else:
             found = suite_faults(made, record_type)
             faults += [document.fault(place, problem, remedy) for place, problem, remedy in found]
+            if not found:
+                faults += query_faults([(made, document)], record_types)
             yield made.records, made

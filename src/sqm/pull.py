@@ -19,6 +19,7 @@ from sqm.errors import SourceError
 from sqm.expressions import columns_of, literal, quote, render
 from sqm.project import SETTINGS_FILE, Project
 from sqm.records import Column, RecordType
+from sqm.sandbox import confine
 from sqm.settings import Read, Source
 
 HASH_LENGTH = 24  # hex digits kept of a keyed hash: 96 bits
@@ -51,6 +52,7 @@ def pull_source(
     record_type = project.record_types[source.records]
     place = f"{SETTINGS_FILE}: sources.{name}"
     paths = _files(project, source, place)
+    confine(connection, paths)
     connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the file
     try:
         rejected = _read(connection, name, source, paths, place)

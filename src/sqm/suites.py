@@ -24,6 +24,7 @@ from sqm.records import RecordType
 from sqm.terms import Definition, Name
 
 SQL_RULE = "unexpected_rows_expectation"
+QUERY = "unexpected_rows_query"  # its argument
 Place = tuple[str | int, ...]  # path of a key inside the file
 Problem = tuple[Place, str, str]  # place, problem, remedy
 ROW = "_row"  # the engine's column that identifies a row; for SQL rules only
@@ -125,10 +126,10 @@ def _column_faults(rule: Rule, record_type: RecordType) -> Iterator[Problem]:
 
 
 def _query_faults(rule: Rule) -> Iterator[Problem]:
-    if rule.type != SQL_RULE or "unexpected_rows_query" not in rule.kwargs:
+    if rule.type != SQL_RULE or QUERY not in rule.kwargs:
         return
-    argument = ("unexpected_rows_query",)
-    query = str(rule.kwargs["unexpected_rows_query"])
+    argument = (QUERY,)
+    query = str(rule.kwargs[QUERY])
     try:
         names = {name for _, name, _, _ in Formatter().parse(query) if name is not None}
     except ValueError:

@@ -22,9 +22,11 @@ from typing import Any
 import duckdb
 
 from sqm.errors import DefinitionError, Fault, ValidationFailed
+from sqm.parsed import query_problems
 from sqm.records import RecordType
+from sqm.sandbox import reading_only
 from sqm.snapshot import RuleFacts
-from sqm.suites import ROW, SQL_RULE, Rule, Severity, Suite, suite_faults
+from sqm.suites import QUERY, ROW, SQL_RULE, Rule, Severity, Suite, suite_faults
 
 COMPOUND_RULE = "expect_compound_columns_to_be_unique"
 RESULT_FORMAT = {
@@ -104,6 +106,13 @@ def _require_sound_suite(record_type: RecordType, suite: Suite) -> None:
             Fault(_file(suite), 0, ".".join(map(str, place)), problem, remedy)
             for place, problem, remedy in faults
         )
+    for place, rule in enumerate(suite.expectations):
+        if rule.type != SQL_RULE:
+            continue
+        # checked again by those who run it: a suite need not come from a project's folder
+        found = query_problems(rule.kwargs[QUERY].format(batch=record_type.name), None)
+        if found:
+            raise DefinitionError([_fault(suite, place, found[0].text)])
 
 
 def _evaluate(
@@ -178,9 +187,10 @@ def _validator(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[An
             validator.metrics_calculator.show_progress_bars = False
 
             def validate(configurations: Sequence[Any]) -> list[dict[str, Any]]:
-                found = validator.graph_validate(
-                    list(configurations), runtime_configuration={"result_format": RESULT_FORMAT}
-                )
+                with reading_only(connection):
+                    found = validator.graph_validate(
+                        list(configurations), runtime_configuration={"result_format": RESULT_FORMAT}
+                    )
                 return [_jsonable(result.to_json_dict()) for result in found]
 
             yield validate
@@ -315,7 +325,7 @@ def _broken_rows_query(table: str, rule: Rule, result: Mapping[str, Any]) -> str
     if not rule.is_about_rows:
         return ""
     if rule.type == SQL_RULE:
-        query = rule.kwargs["unexpected_rows_query"].format(batch=table)
+        query = rule.kwargs[QUERY].format(batch=table)
     elif rule.type == COMPOUND_RULE:
         # the query of Great Expectations joins the table with itself without a condition
         columns = [f'"{column}"' for column in rule.kwargs["column_list"]]
