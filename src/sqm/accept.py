@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import duckdb
 
 from sqm.expressions import literal, quote
+from sqm.personal import content_sql
 from sqm.project import Project
-from sqm.pull import content_sql
 from sqm.records import RecordType
 from sqm.snapshot import SourceFacts
 

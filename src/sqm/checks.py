@@ -10,6 +10,7 @@ from sqm import expressions
 from sqm.definitions import Document, Place, nearest
 from sqm.errors import Fault
 from sqm.kpi import BaseKpi, GapScore, Rate, Stock
+from sqm.personal import personal_faults
 from sqm.records import RecordType
 from sqm.settings import Settings, expand
 from sqm.terms import DURATIONS, Count, Related
@@ -152,21 +153,22 @@ def source_faults(
             remedy = nearest(source.records, record_types)
             yield document.fault((*place, "records"), problem, remedy)
             continue
+        refused: list[Fault] = []
         for column, text in source.columns.items():
             if record_type.column(column) is None:
                 problem = f"{record_type.name} have no column '{column}'"
                 remedy = nearest(column, record_type.column_names)
                 yield document.fault((*place, "columns", column), problem, remedy)
-            yield from _expression_faults((*place, "columns", column), text, document, None)
+            found = list(_expression_faults((*place, "columns", column), text, document, None))
+            refused += found
+            yield from found
         if record_type.key not in source.columns:
             problem = f"the key '{record_type.key}' of {record_type.name} is not mapped"
             remedy = f"add '{record_type.key}: <expression>'"
             yield document.fault((*place, "columns"), problem, remedy)
-        for column in source.hash:
-            if column not in source.columns:
-                problem = f"'{column}' is not one of the source's columns"
-                remedy = nearest(column, source.columns)
-                yield document.fault((*place, "hash"), problem, remedy)
+        if not refused:
+            for key, problem, remedy in personal_faults(source, record_type):
+                yield document.fault((*place, *key), problem, remedy)
         if source.where is not None:
             yield from _expression_faults((*place, "where"), source.where, document, None)
         if source.latest_by is not None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 Clock = Callable[[], datetime]
 HASH_KEY_VARIABLE = "SQM_HASH_KEY"
+SHORTEST_KEY = 16  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,16 +301,31 @@ def describe_published(published: Published) -> str:
 
 
 def _hash_key(project: Project) -> str:
-    """The key of personal hashes: from the environment, else one made for this project."""
-    from_environment = os.environ.get(HASH_KEY_VARIABLE)
-    if from_environment:
-        return from_environment
-    path = project.state / "hash_key"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32), encoding="ascii")
-    return path.read_text(encoding="ascii")
+    """The key of personal hashes: from the environment, else one made for this project.
+
+    Raises SqmError when it is too short to be a secret.
+    """
+    key, place = os.environ.get(HASH_KEY_VARIABLE, ""), f"environment: {HASH_KEY_VARIABLE}"
+    if not key:
+        path = project.state / "hash_key"
+        if not path.exists():
+            _write_secret(path, secrets.token_hex(32))
+        key, place = path.read_text(encoding="utf-8").strip(), str(path)
+    if len(key) < SHORTEST_KEY:
+        remedy = "write a random one, such as the output of 'openssl rand -hex 32'"
+        problem = f"the key of personal hashes has fewer than {SHORTEST_KEY} characters"
+        raise SqmError(f"{place}: {problem}; {remedy}")
+    return key
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner may read; it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    partial.replace(path)
 
 
 def _naive(moment: datetime) -> datetime:

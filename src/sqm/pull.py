@@ -14,16 +14,26 @@ from pathlib import Path
 
 import duckdb
 
-from sqm.definitions import nearest
 from sqm.errors import SourceError
 from sqm.expressions import columns_of, literal, quote, render
+from sqm.personal import (
+    MADE,
+    WITHHELD,
+    Reading,
+    content_sql,
+    describe_error,
+    forget_lines,
+    hashing,
+    is_personal,
+    kept_in_memory,
+    mapped_columns,
+    nearest_column,
+    reading_of,
+)
 from sqm.project import SETTINGS_FILE, Project
 from sqm.records import Column, RecordType
 from sqm.sandbox import confine
 from sqm.settings import Read, Source
-
-HASH_LENGTH = 24  # hex digits kept of a keyed hash: 96 bits
-WITHHELD = "(withheld: the source has personal columns)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +64,18 @@ def pull_source(
     paths = _files(project, source, place)
     confine(connection, paths)
     connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the file
+    reading, refusal = reading_of(source), None
     try:
-        rejected = _read(connection, name, source, paths, place)
+        with hashing(connection, hash_key), kept_in_memory(connection, source):
+            rejected = _read(connection, name, source, reading, paths, place)
         pulled = _scalar(connection, f"select count(*) from {_raw(name)}") + rejected
-        _keep_latest(connection, name, source)
-        _map(connection, name, source, record_type, hash_key)
+        _keep_latest(connection, name, source, reading)
+        _map(connection, name, source, record_type, reading)
     except duckdb.Error as error:
-        detail = str(error).splitlines()[0]
-        raise SourceError(f"{place}: {detail}; check the file and the mapping") from error
+        refusal = error
+    if refusal is not None:  # here, so that words that quote a personal value are not its context
+        detail = f"{place}: {describe_error(refusal, source)}; check the file and the mapping"
+        raise SourceError(detail) from (None if is_personal(source) else refusal)
     connection.execute("delete from sqm.quarantine where source = ?", [name])
     _quarantine_rejected_lines(connection, name, source, run_id, rejected)
     _quarantine_unreadable(connection, name, source, record_type, run_id)
@@ -77,14 +91,6 @@ def pull_source(
         [run_id, name, source.records, pulled, left_out, seconds],
     )
     return Pulled(name, source.records, pulled, left_out, staged, seconds)
-
-
-def content_sql(source: Source, raw: str) -> str:
-    """The mapped source columns of a row as JSON, without those that feed a personal column."""
-    personal = {c for column in source.hash for c in columns_of(source.columns[column])}
-    kept = sorted(c for text in source.columns.values() for c in columns_of(text))
-    pairs = [f"{literal(c)}: {raw}.{quote(c)}" for c in dict.fromkeys(kept) if c not in personal]
-    return f"cast(to_json({{{', '.join(pairs)}}}) as varchar)" if pairs else literal(WITHHELD)
 
 
 def _raw(name: str) -> str:
@@ -109,33 +115,39 @@ def _files(project: Project, source: Source, place: str) -> list[str]:
 
 
 def _read(
-    connection: duckdb.DuckDBPyConnection, name: str, source: Source, paths: list[str], place: str
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source: Source,
+    reading: Reading,
+    paths: list[str],
+    place: str,
 ) -> int:
     """Load the needed columns of all files; the number of lines that could not be split."""
     connection.execute("drop table if exists temp.rejected_lines")
     connection.execute("drop table if exists temp.rejected_scans")
     if source.read.format == "csv":
-        columns = _csv_header(connection, source.read, paths, place)
+        columns = _csv_header(connection, source, paths, place)
         reader = _csv_reader(source.read, paths, columns)
     else:
         reader = f"read_{source.read.format}({_list(paths)}, filename = true)"
         described = connection.execute(f"describe select * from {reader}").fetchall()
         columns = [str(row[0]) for row in described if row[0] != "filename"]
     needed = _needed_columns(source, columns, place)
-    listed = "".join(f", {quote(column)}" for column in needed)
     connection.execute(
-        f"create or replace table {_raw(name)} as"
-        f" select row_number() over () as _row, filename as _file{listed} from {reader}"
+        f"create or replace table {_raw(name)} as select row_number() over () as _row,"
+        f" filename as _file{reading.listed(needed)} from {reader}"
     )
     if source.read.format != "csv":
         return 0
+    forget_lines(connection, source)
     return _scalar(connection, "select count(distinct (file_id, line)) from rejected_lines")
 
 
 def _csv_header(
-    connection: duckdb.DuckDBPyConnection, read: Read, paths: list[str], place: str
+    connection: duckdb.DuckDBPyConnection, source: Source, paths: list[str], place: str
 ) -> list[str]:
     """The column names in the first line, which must be the same in all files."""
+    read = source.read
     found: list[str] | None = None
     for path in paths:
         row = connection.execute(
@@ -148,6 +160,8 @@ def _csv_header(
         header = next(csv.reader([row[0]], delimiter=read.delimiter))
         if len(set(header)) < len(header):
             twice = next(column for column in header if header.count(column) > 1)
+            if is_personal(source) and twice not in _used_columns(source):
+                twice = "..."  # a file without a header begins with values
             raise SourceError(f"{place}: {path} has two columns '{twice}'; rename one of them")
         if found is not None and header != found:
             raise SourceError(
@@ -175,26 +189,33 @@ def _list(texts: list[str] | tuple[str, ...]) -> str:
 
 def _needed_columns(source: Source, columns: list[str], place: str) -> list[str]:
     """The source's columns that the mapping uses; SourceError when one is not there."""
-    used: dict[str, str] = {}
-    for target, text in source.columns.items():
+    used = _used_columns(source)
+    for column, key in sorted(used.items()):
+        if column not in columns:
+            remedy = nearest_column(source, column, list(used), columns)
+            raise SourceError(f"{place}.{key}: the source has no column '{column}'; {remedy}")
+    return sorted(used)
+
+
+def _used_columns(source: Source) -> dict[str, str]:
+    """The columns that the source must have, each with the key in sqm.yaml that names it."""
+    used = {name: "drop" for name in source.drop if name not in source.columns}
+    for target, text in mapped_columns(source).items():
         used |= dict.fromkeys(columns_of(text), f"columns.{target}")
     if source.where is not None:
         used |= dict.fromkeys(columns_of(source.where), "where")
     if source.latest_by is not None:
         used |= dict.fromkeys(columns_of(source.latest_by.order), "latest_by.order")
         used[source.latest_by.key] = "latest_by.key"
-    for column, key in sorted(used.items()):
-        if column not in columns:
-            remedy = nearest(column, columns)
-            raise SourceError(f"{place}.{key}: the source has no column '{column}'; {remedy}")
-    return sorted(used)
+    return used
 
 
-def _keep_latest(connection: duckdb.DuckDBPyConnection, name: str, source: Source) -> None:
+def _keep_latest(
+    connection: duckdb.DuckDBPyConnection, name: str, source: Source, reading: Reading
+) -> None:
     """Apply `where` and `latest_by`; numbers in a text column are compared as numbers."""
-    if source.where is not None:
-        where = render(source.where)
-        connection.execute(f"delete from {_raw(name)} where not coalesce({where}, false)")
+    if reading.where is not None:
+        connection.execute(f"delete from {_raw(name)} where not coalesce({reading.where}, false)")
     if source.latest_by is not None:
         key, order = quote(source.latest_by.key), render(source.latest_by.order)
         connection.execute(
@@ -211,26 +232,27 @@ def _map(
     name: str,
     source: Source,
     record_type: RecordType,
-    hash_key: str,
+    reading: Reading,
 ) -> None:
     """Stage the rows as records; `_unreadable` names the first column that failed, if any."""
     mapped, failed = [], []
     for column in record_type.columns:
-        if column.name not in source.columns:
-            mapped.append(f"cast(null as {column.sql_type}) as {quote(column.name)}")
+        found = quote(f"{MADE}{column.name}")
+        if column.name not in reading.value:
+            mapped.append(f"cast(null as {column.sql_type}) as {found}")
             continue
-        text = render(source.columns[column.name])
+        text = reading.value[column.name]
         value = _converted(connection, text, column, name, source.timezone)
-        failed.append(f"when try(({value}) is null) is null then {literal(column.name)}")
-        if column.name in source.hash:
-            value = f"left(sha256($hash_key || chr(31) || ({value})), {HASH_LENGTH})"
-        mapped.append(f"try({value}) as {quote(column.name)}")
-    unreadable = f"case {' '.join(failed)} end as _unreadable"
-    parameters = {"hash_key": hash_key} if source.hash else {}
+        mapped.append(f"try({value}) as {found}")
+        # most values are there: why one is missing is asked for those only
+        why = f"({reading.failed[column.name]} or try(({value}) is null) is null)"
+        failed.append(f"when {found} is null and {why} then {literal(column.name)}")
+    columns = (f"{quote(f'{MADE}{c}')} as {quote(c)}" for c in record_type.column_names)
     connection.execute(
-        f"create or replace table {_staged(name)} as"
-        f" select _row, false as _deleted, {unreadable}, {', '.join(mapped)} from {_raw(name)}",
-        parameters,
+        f"create or replace table {_staged(name)} as\n"
+        f"select _row, false as _deleted, case {' '.join(failed)} end as _unreadable,\n"
+        f"  {', '.join(columns)}\n"
+        f"from (select *, {', '.join(mapped)} from {_raw(name)})"
     )
 
 
@@ -257,7 +279,9 @@ def _quarantine_rejected_lines(
 ) -> None:
     if not rejected:
         return
-    content = literal(WITHHELD) if source.hash else "first(r.csv_line order by r.error_message)"
+    content = (
+        literal(WITHHELD) if is_personal(source) else "first(r.csv_line order by r.error_message)"
+    )
     connection.execute(
         "insert into sqm.quarantine\n"
         "select $run_id, $source, $records, 'unreadable_line: ' ||\n"

@@ -87,7 +87,9 @@ class Source(Definition):
     where: Expression | None = None
     latest_by: LatestBy | None = None
     timezone: Zone = "UTC"
-    hash: tuple[Name, ...] = ()
+    hash: tuple[Name, ...] = ()  # record columns that only a keyed hash of is kept
+    drop: tuple[str, ...] = ()  # record columns left empty, source columns that are never stored
+    derived: tuple[Name, ...] = ()  # record columns made of personal ones, kept in clear on purpose
     expected_every_hours: float | None = Field(default=None, gt=0)
 
 
