@@ -143,7 +143,7 @@ def _load_kpis(
     sound: list[tuple[BaseKpi, Document]] = []
     for path, document in _documents(root, "metrics", faults):
         kind = document.data.get("kind")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             problem = f"'{kind}' is not a kind of KPI" if kind else "this key is required"
             faults.append(document.fault(("kind",), problem, nearest(str(kind), KINDS)))
             continue
