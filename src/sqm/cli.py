@@ -79,6 +79,7 @@ def check(root: Path) -> None:
 def run(root: Path, as_of: datetime | None, keep_going: bool) -> None:
     """Pull, validate, compute and publish."""
     from sqm.pipeline import refresh
+    from sqm.progress import shown_progress
     from sqm.project import load_sound_project
 
     if keep_going:
@@ -88,7 +89,8 @@ def run(root: Path, as_of: datetime | None, keep_going: bool) -> None:
     else:
         project = _load(root)
     moment = as_of.replace(tzinfo=project.settings.zone) if as_of else None
-    refresh(project, _now, moment, click.echo)
+    with shown_progress() as say:
+        refresh(project, _now, moment, say)
 
 
 @cli.command()

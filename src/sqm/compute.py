@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import polars as pl
 
+from sqm import steps
 from sqm.calendars import CalendarVersion
 from sqm.chart import chart_values
 from sqm.clock_queries import (
@@ -50,7 +51,8 @@ def compute_values(
     connection.execute("set preserve_insertion_order = true")  # the plan's tables are in order
     used = used_clocks(kpis, clocks)
     make_clock_tables(connection, used, calendars, record_types, as_of)
-    for step in plan.steps:
+    for number, step in enumerate(plan.steps):
+        steps.part(f"compute: {step.purpose}", number, len(plan.steps))
         # DuckDB refuses parameters that a statement does not name
         named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
         connection.execute(step.sql, named)

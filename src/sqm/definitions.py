@@ -120,7 +120,7 @@ def build(model: type[M], document: Document) -> M | list[Fault]:
 
 
 def _is_modest(node: yaml.Node) -> bool:
-    """Whether the document is of a size that a person could have meant; an alias may hold itself."""
+    """Whether the document has a size that a person could mean; an alias may hold itself."""
     waiting: list[tuple[yaml.Node, int]] = [(node, 0)]
     nodes = 0
     while waiting:

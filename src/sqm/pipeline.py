@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqm import __version__
+from sqm import __version__, steps
 from sqm.accept import accept_records, gather_records, mark_broken, source_facts
 from sqm.compute import compute_values, local_date
 from sqm.definitions import counted
@@ -69,14 +69,19 @@ class Published:
 def refresh(project: Project, clock: Clock, as_of: datetime | None, say: Say) -> Published:
     """Bring every KPI up to date and publish them; `say` gets a line after each step."""
     run = begin_run(project, clock(), as_of)
+    count = len(project.settings.sources) + 3
     with noted(project, run, clock):
-        for name in project.settings.sources:
+        for number, name in enumerate(project.settings.sources):
+            steps.begin(f"pull {name}", number, count)
             say(describe_pull(pull_source(project, run, name)))
+        steps.begin("validate", count - 3, count)
         rules = validate(project, run)
         for line in describe_rules(rules):
             say(line)
+        steps.begin("compute", count - 2, count)
         values = compute(project, run)
         say(f"computed {counted(len(project.kpis), 'KPI')}, {values.height:,} values")
+        steps.begin("publish", count - 1, count)
         published = publish(project, run, values, rules, clock())
     say(describe_published(published))
     return published
@@ -134,7 +139,8 @@ def validate(project: Project, run: Run) -> tuple[RuleFacts, ...]:
     facts: list[RuleFacts] = []
     with _confined(project) as connection:
         verdicts = {}
-        for record_type in record_types:
+        for number, record_type in enumerate(record_types):
+            steps.part(f"validate {record_type.name}", number, len(record_types))
             table = gather_records(connection, project, record_type)
             suite = project.suites.get(record_type.name)
             if suite is not None:

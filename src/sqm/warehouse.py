@@ -17,6 +17,7 @@ from sqm.errors import WarehouseError
 from sqm.expressions import quote
 from sqm.project import Project
 from sqm.records import RecordType
+from sqm.steps import working_on
 
 SCHEMA_VERSION = 2
 SYSTEM_COLUMNS = {"_source": "VARCHAR", "_run_id": "VARCHAR"}
@@ -103,7 +104,8 @@ def open_warehouse(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
     connection = _connect(path)
     try:
         _prepare(connection, path, project)
-        yield connection
+        with working_on(connection):
+            yield connection
     finally:
         connection.close()
 
