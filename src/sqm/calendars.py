@@ -48,7 +48,7 @@ def _known_zone(name: str) -> str:
         OSError,
     ) as error:  # it looks for a file of that name
         shown = name if len(name) <= 60 else f"{name[:57]}..."
-        raise ValueError(f"unknown time zone '{shown}'; write it like Europe/Berlin") from error
+        raise ValueError(f"unknown time zone '{shown}'") from error
     return name
 
 
