@@ -16,13 +16,22 @@ import duckdb
 from sqm import quarantine
 from sqm.errors import SourceError
 from sqm.expressions import literal, quote, render
+from sqm.personal import (
+    Reading,
+    describe_error,
+    hashing,
+    is_personal,
+    kept_in_memory,
+    reading_of,
+)
 from sqm.project import SETTINGS_FILE, Project
 from sqm.records import Column, RecordType
 from sqm.settings import Source
 from sqm.sources import Wanted, raw_table, read_source
 from sqm.sources.cursors import OFFSET, Mark, highest, reach_back, resumed, saved
 
-HASH_LENGTH = 24  # hex digits kept of a keyed hash: 96 bits
+# they speak of the machine, and whoever opened the warehouse wants to know
+_ABOUT_STORAGE = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +71,23 @@ def pull_source(
     since = None if last is None else reach_back(last, overlap)
     connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the source
     connection.execute("set force_compression = 'uncompressed'")  # staging lives for one run
+    reading, refusal = reading_of(source), None
     try:
         wanted = Wanted(name, source, place, project.root, os.environ, since)
-        rejected = read_source(connection, wanted)
+        with hashing(connection, hash_key), kept_in_memory(connection, source):
+            rejected = read_source(connection, wanted)
         pulled = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
         reached = _reached(connection, name, source, run_id, last)
-        _keep_latest(connection, name, source)
-        unreadable = _map(connection, name, source, record_type, hash_key)
+        _keep_latest(connection, name, source, reading)
+        unreadable = _map(connection, name, source, record_type, reading)
     except duckdb.Error as error:
-        detail = str(error).splitlines()[0]
-        raise SourceError(f"{place}: {detail}; check the file and the mapping") from error
+        refusal = error
     finally:
         connection.execute("reset force_compression")
+    if refusal is not None:  # here, so that words that quote a personal value are not its context
+        is_silent = is_personal(source) and not isinstance(refusal, _ABOUT_STORAGE)
+        detail = f"{place}: {describe_error(refusal, source)}; check the file and the mapping"
+        raise SourceError(detail) from (None if is_silent else refusal)
     # what earlier runs set aside stays until this run's records are accepted
     of_this_run = f"source = {literal(name)} and run_id = {literal(run_id)}"
     connection.execute(f"delete from sqm.quarantine where {of_this_run}")
@@ -137,11 +151,13 @@ def _is_before(one: Mark, other: Mark) -> bool:
     return bool(a < b)  # type: ignore[operator]  # both are times, or both numbers
 
 
-def _keep_latest(connection: duckdb.DuckDBPyConnection, name: str, source: Source) -> None:
+def _keep_latest(
+    connection: duckdb.DuckDBPyConnection, name: str, source: Source, reading: Reading
+) -> None:
     """Apply `where` and `latest_by`; numbers in a text column are compared as numbers."""
-    if source.where is not None:
-        where = render(source.where)
-        connection.execute(f"delete from {raw_table(name)} where not coalesce({where}, false)")
+    if reading.where is not None:
+        wanted = f"coalesce({reading.where}, false)"
+        connection.execute(f"delete from {raw_table(name)} where not {wanted}")
     if source.latest_by is not None:
         key, order = quote(source.latest_by.key), render(source.latest_by.order)
         connection.execute(
@@ -158,7 +174,7 @@ def _map(
     name: str,
     source: Source,
     record_type: RecordType,
-    hash_key: str,
+    reading: Reading,
 ) -> dict[str, str]:
     """Stage the rows as records; `_unreadable` names the first column that failed, if any.
 
@@ -171,39 +187,33 @@ def _map(
     cases: list[str] = []
     failed: dict[str, str] = {}
     deleted = "false"
-    if source.deleted_when is not None:
-        condition = render(source.deleted_when)
-        deleted = f"coalesce(try({condition}), false)"
-        cases.append(f"when try(({condition}) is null) is null then 'deleted_when'")
+    if reading.deleted is not None:
+        deleted = f"coalesce(try({reading.deleted}), false)"
+        cases.append(f"when {reading.deleted_failed} then 'deleted_when'")
     for column in record_type.columns:
         target = quote(column.name)
-        if column.name not in source.columns:
+        if column.name not in reading.value:
             staged.append(f"cast(null as {column.sql_type}) as {target}")
             continue
-        text = render(source.columns[column.name])
+        text = reading.value[column.name]
         value = _converted(connection, text, column, name, source.timezone)
-        stored = value
-        if column.name in source.hash:
-            stored = f"left(sha256($hash_key || chr(31) || ({value})), {HASH_LENGTH})"
         made = quote(f"mapped {column.name}")  # a blank: the source's columns have other names
-        computed.append(f"try({stored}) as {made}")
+        computed.append(f"try({value}) as {made}")
         staged.append(f"{made} as {target}")
         # of a deleted record only its key matters
         matters = (
             made + " is null" + (' and not "is gone"' if column.name != record_type.key else "")
         )
-        failed[column.name] = f"try(({value}) is null) is null"
+        failed[column.name] = f"({reading.failed[column.name]} or try(({value}) is null) is null)"
         cases.append(
             f"when case when {matters} then {failed[column.name]} else false end"
             f" then {literal(column.name)}"
         )
-    parameters = {"hash_key": hash_key} if source.hash else {}
     connection.execute(
         f"create or replace table {_staged(name)} as\n"
         f'select _row, "is gone" as _deleted, case {" ".join(cases)} end as _unreadable,'
         f" {', '.join(staged)}\n"
-        f'from (select *, {deleted} as "is gone", {", ".join(computed)} from {raw_table(name)})',
-        parameters,
+        f'from (select *, {deleted} as "is gone", {", ".join(computed)} from {raw_table(name)})'
     )
     return failed
 
