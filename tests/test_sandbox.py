@@ -407,7 +407,7 @@ def test_a_pull_reads_its_own_files_and_no_other(make_project, secret: Path):
 def test_a_mapping_that_slipped_through_reads_nothing(make_project, secret: Path, monkeypatch):
     """Even with the check of expressions switched off, DuckDB stands in the way."""
     monkeypatch.setattr("sqm.expressions.check_expression", lambda text, columns: [])
-    monkeypatch.setattr("sqm.parsed.expression_problems", lambda sql: [])
+    monkeypatch.setattr("sqm.parsed.expression_problems", lambda sql, macros=(): [])
     where = f"    where: (select 1 from read_text('{secret}')) = 1\n    columns:\n      parcel_id"
     settings = changed(SETTINGS, "    columns:\n      parcel_id", where)
     project = load_project(make_project(parcels(sqm__yaml=settings)))

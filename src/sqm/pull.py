@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -48,6 +50,16 @@ class Pulled:
     cursor: str | None = None  # how far an increment reaches, once its records are accepted
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A source read and mapped, before anything is set aside."""
+
+    rows: int
+    rejected: int  # lines that could not be split
+    reached: Mark | None
+    unreadable: Mapping[str, str]  # by column: when its value cannot be read, over the raw rows
+
+
 def pull_source(
     connection: duckdb.DuckDBPyConnection,
     project: Project,
@@ -69,45 +81,88 @@ def pull_source(
     last = None if full else _last_mark(connection, name, source, hash_key)
     overlap = source.incremental.overlap if source.incremental else 0
     since = None if last is None else reach_back(last, overlap)
-    connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the source
-    connection.execute("set force_compression = 'uncompressed'")  # staging lives for one run
-    reading, refusal = reading_of(source), None
-    try:
-        wanted = Wanted(name, source, place, project.root, os.environ, since)
-        with hashing(connection, hash_key), kept_in_memory(connection, source):
-            rejected = read_source(connection, wanted)
-        pulled = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
-        reached = _reached(connection, name, source, run_id, last)
-        _keep_latest(connection, name, source, reading)
-        unreadable = _map(connection, name, source, record_type, reading)
-    except duckdb.Error as error:
-        refusal = error
-    finally:
-        connection.execute("reset force_compression")
-    if refusal is not None:  # here, so that words that quote a personal value are not its context
-        is_silent = is_personal(source) and not isinstance(refusal, _ABOUT_STORAGE)
-        detail = f"{place}: {describe_error(refusal, source)}; check the file and the mapping"
-        raise SourceError(detail) from (None if is_silent else refusal)
+    wanted = Wanted(name, source, place, project.root, os.environ, since)
+    arrived = _arrive(connection, wanted, record_type, run_id, hash_key, last)
+    if isinstance(arrived, SourceError):
+        raise arrived
     # what earlier runs set aside stays until this run's records are accepted
     of_this_run = f"source = {literal(name)} and run_id = {literal(run_id)}"
     connection.execute(f"delete from sqm.quarantine where {of_this_run}")
-    if rejected:
+    if arrived.rejected:
         quarantine.set_lines_aside(connection, name, source, run_id)
-    quarantine.set_unreadable_aside(connection, name, source, record_type, run_id, unreadable)
+    with _each_for_itself(connection):
+        quarantine.set_unreadable_aside(
+            connection, name, source, record_type, run_id, arrived.unreadable
+        )
     connection.execute(f"alter table {_staged(name)} drop column _unreadable")
     staged = _scalar(connection, f"select count(*) from {_staged(name)}")
     aside = _scalar(connection, f"select count(*) from sqm.quarantine where {of_this_run}")
-    left_out = pulled - staged - aside
+    left_out = arrived.rows - staged - aside
     seconds = time.monotonic() - started
-    cursor = None if reached is None else saved(source, hash_key, reached)
+    cursor = None if arrived.reached is None else saved(source, hash_key, arrived.reached)
     connection.execute("delete from sqm.pulls where source = ?", [name])
     connection.execute(
         "insert into sqm.pulls values (?, ?, ?, ?, ?, ?, ?, ?)",
-        [run_id, name, source.records, pulled, left_out, seconds, last is None, cursor],
+        [run_id, name, source.records, arrived.rows, left_out, seconds, last is None, cursor],
     )
     return Pulled(
-        name, source.records, pulled, left_out, staged, seconds, is_full=last is None, cursor=cursor
+        source=name,
+        records=source.records,
+        pulled=arrived.rows,
+        left_out=left_out,
+        staged=staged,
+        seconds=seconds,
+        is_full=last is None,
+        cursor=cursor,
     )
+
+
+def _arrive(
+    connection: duckdb.DuckDBPyConnection,
+    wanted: Wanted,
+    record_type: RecordType,
+    run_id: str,
+    hash_key: str,
+    last: Mark | None,
+) -> _Arrived | SourceError:
+    """Read the source and map it; the error is for the caller to raise.
+
+    Raised here it would have DuckDB's as its context, whose words may quote a personal value.
+    """
+    name, source = wanted.name, wanted.source
+    reading = reading_of(source)
+    connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the source
+    connection.execute("set force_compression = 'uncompressed'")  # staging lives for one run
+    try:
+        with _each_for_itself(connection):
+            with hashing(connection, hash_key), kept_in_memory(connection, source):
+                rejected = read_source(connection, wanted)
+            rows = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
+            reached = _reached(connection, name, source, run_id, last)
+            _keep_latest(connection, name, source, reading)
+            unreadable = _map(connection, name, source, record_type, reading)
+    except duckdb.Error as error:
+        detail = f"{describe_error(error, source)}; check the file and the mapping"
+        refusal = wanted.error(detail)
+        is_shown = not is_personal(source) or isinstance(error, _ABOUT_STORAGE)
+        refusal.__cause__ = error if is_shown else None
+        return refusal
+    finally:
+        connection.execute("reset force_compression")
+    return _Arrived(rows, rejected, reached, unreadable)
+
+
+@contextmanager
+def _each_for_itself(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Have every expression computed for itself.
+
+    Otherwise DuckDB computes what two of them share ahead of both, and outside of their `try`.
+    """
+    connection.execute("set disabled_optimizers = 'common_subexpressions'")
+    try:
+        yield
+    finally:
+        connection.execute("reset disabled_optimizers")
 
 
 def _staged(name: str) -> str:

@@ -14,6 +14,7 @@ import duckdb
 
 # What the engine itself changes while it works; none of them reaches outside.
 _OPEN_SETTINGS = (
+    "disabled_optimizers",
     "force_compression",
     "max_temp_directory_size",
     "memory_limit",
