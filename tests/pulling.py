@@ -46,7 +46,9 @@ def pull(root: Path, run_id: str = "run-1", full: bool = False) -> Result:
         rows = connection.execute("select * from staging.desk order by _row").fetchall()
         names = [column[0] for column in connection.description or []]
         aside = connection.execute(
-            "select rule, record_key from sqm.quarantine order by source_row, rule"
+            "select rule, record_key from sqm.quarantine where run_id = ?"
+            " order by source_row, rule",
+            [run_id],
         ).fetchall()
     return Result(pulled, [dict(zip(names, row, strict=True)) for row in rows], aside)
 

@@ -229,8 +229,10 @@ def test_an_empty_hash_key_is_refused(project):
     with pytest.raises(WarehouseError) as caught:
         refresh(project)
 
-    assert str(caught.value).startswith(
-        f"{project.root}/var/hash_key: it is empty, and personal columns would be hashed without"
+    assert str(caught.value) == (
+        f"{project.root}/var/hash_key: the key of personal hashes has fewer than 16 characters; "
+        "write a random one, such as the output of 'openssl rand -hex 32', or restore it from a "
+        "backup: another key changes all personal hashes"
     )
 
 

@@ -235,7 +235,7 @@ def test_a_mark_of_deletion_that_cannot_be_read_is_set_aside(tmp_path):
     assert (found.ids, found.aside) == (["2"], [("unreadable_deleted_when", "1")])
 
 
-def test_what_is_set_aside_stays_until_it_comes_again(tmp_path):
+def test_what_earlier_pulls_set_aside_stays_until_records_are_accepted(tmp_path):
     number = {"cursor": "severity", "overlap": 0}
     path = csv_file(
         tmp_path / "desk.csv", "1,1,someday", "2,2,someday", ",3,2026-11-01", "9,4", "4,4,"

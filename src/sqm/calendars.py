@@ -42,8 +42,13 @@ _HOURS = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 def _known_zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError) as error:
-        raise ValueError(f"unknown time zone '{name}'") from error
+    except (
+        ZoneInfoNotFoundError,
+        ValueError,
+        OSError,
+    ) as error:  # it looks for a file of that name
+        shown = name if len(name) <= 60 else f"{name[:57]}..."
+        raise ValueError(f"unknown time zone '{shown}'") from error
     return name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from sqm import expressions
 from sqm.definitions import Document, Place, nearest
@@ -128,7 +129,14 @@ def expression_faults(
     place: Place, text: str, document: Document, columns: Collection[str] | None
 ) -> Iterator[Fault]:
     """Why an expression is refused; `columns` None: any column name is accepted."""
-    for problem in expressions.check_expression(text, columns):
+    problems = expressions.check_expression(text, columns)
+    if not problems:
+        from sqm.parsed import expression_problems  # DuckDB is loaded when first needed
+
+        macros = () if columns is None else (expressions.LOCAL_TIME,)
+        read = expression_problems(expressions.render(text), macros)
+        problems = [replace(found, text=f"{found.text} in '{text}'") for found in read]
+    for problem in problems:
         yield document.fault(place, problem.text, problem.remedy)
 
 
@@ -138,7 +146,10 @@ def bind_kpis(
     """Expressions that DuckDB refuses on empty record tables, or that have the wrong type."""
     import duckdb
 
+    from sqm.sandbox import confine
+
     with duckdb.connect() as connection:
+        confine(connection)
         for record_type in record_types.values():
             columns = ", ".join(f'"{c.name}" {c.sql_type}' for c in record_type.columns)
             connection.execute(f'create table "{record_type.name}" ({columns})')

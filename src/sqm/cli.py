@@ -81,6 +81,7 @@ def check(root: Path) -> None:
 def run(root: Path, as_of: datetime | None, keep_going: bool, full: bool) -> None:
     """Pull, validate, compute and publish."""
     from sqm.pipeline import refresh
+    from sqm.progress import shown_progress
     from sqm.project import load_sound_project
 
     if keep_going:
@@ -90,7 +91,8 @@ def run(root: Path, as_of: datetime | None, keep_going: bool, full: bool) -> Non
     else:
         project = _load(root)
     moment = as_of.replace(tzinfo=project.settings.zone) if as_of else None
-    refresh(project, _now, moment, click.echo, full)
+    with shown_progress() as say:
+        refresh(project, _now, moment, say, full)
 
 
 @cli.command()

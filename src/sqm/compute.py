@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 import polars as pl
 
+from sqm import steps
 from sqm.calendars import CalendarVersion
 from sqm.chart import chart_values
 from sqm.clock_queries import (
@@ -110,15 +111,16 @@ def judge_periods(
     return judged
 
 
-def drop_tables(connection: duckdb.DuckDBPyConnection, steps: Iterable[Step]) -> None:
+def drop_tables(connection: duckdb.DuckDBPyConnection, made_by: Iterable[Step]) -> None:
     """Drop what these steps have made."""
-    for table in filter(None, (step.table for step in steps)):
+    for table in filter(None, (step.table for step in made_by)):
         connection.execute(f"drop table if exists {table}")
 
 
-def _run(connection: duckdb.DuckDBPyConnection, steps: Iterable[Step], asked: Computation) -> None:
+def _run(connection: duckdb.DuckDBPyConnection, work: Sequence[Step], asked: Computation) -> None:
     parameters = {"as_of": asked.moment, "today": asked.today, "last_day": asked.last_day}
-    for step in steps:
+    for number, step in enumerate(work):
+        steps.part(f"compute: {step.purpose}", number, len(work))
         # DuckDB refuses parameters that a statement does not name
         named = {name: value for name, value in parameters.items() if f"${name}" in step.sql}
         connection.execute(step.sql, named)

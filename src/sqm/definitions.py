@@ -52,8 +52,21 @@ def counted(number: int, noun: str) -> str:
 _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+MAX_DEPTH = 50  # keys and lists inside one another
+MAX_NODES = 100_000  # values in one file, those of an alias each time it is used
+
+
 class _Loader(_Base):  # type: ignore[valid-type,misc]  # one of two classes of one interface
     """YAML 1.1 without duplicate keys, and without `yes`, `no`, `on`, `off` as booleans."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, AttributeError, TypeError, OverflowError) as error:
+            # PyYAML takes `2026-99-99` for a date and lets the date complain, without a line
+            kind = node.tag.rpartition(":")[2]
+            problem = f"{_shown(node.value)} looks like a {kind} and is none"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -72,6 +85,9 @@ def parse_document(file: str, text: str | bytes) -> Document | Fault:
         if node is None:
             return Fault(file, 0, "", "the file is empty", "write a definition or delete the file")
         lines: dict[Place, int] = {}
+        if not _is_modest(node):
+            problem = f"more than {MAX_DEPTH} levels or {MAX_NODES:,} values, aliases written out"
+            return Fault(file, 0, "", problem, "write it flatter and with fewer aliases")
         duplicate = _index_lines(node, (), lines)
         if duplicate:
             key = ".".join(str(part) for part in duplicate)
@@ -85,6 +101,8 @@ def parse_document(file: str, text: str | bytes) -> Document | Fault:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         problem = f"not valid YAML: {error.problem or error.context}"
         return Fault(file, line, "", problem, "correct the syntax; indent with spaces")
+    except RecursionError:
+        return Fault(file, 0, "", "nested too deeply to be read", "write it flatter")
     except yaml.YAMLError as error:
         problem = f"not valid YAML: {str(error).splitlines()[0]}"
         return Fault(file, 0, "", problem, "correct the syntax")
@@ -99,6 +117,22 @@ def build(model: type[M], document: Document) -> M | list[Fault]:
         return model.model_validate(document.data)
     except ValidationError as error:
         return [_translate(model, document, detail) for detail in error.errors()]
+
+
+def _is_modest(node: yaml.Node) -> bool:
+    """Whether the document has a size that a person could mean; an alias may hold itself."""
+    waiting: list[tuple[yaml.Node, int]] = [(node, 0)]
+    nodes = 0
+    while waiting:
+        current, depth = waiting.pop()
+        nodes += 1
+        if depth > MAX_DEPTH or nodes > MAX_NODES:
+            return False
+        if isinstance(current, yaml.MappingNode):
+            waiting += [(part, depth + 1) for pair in current.value for part in pair]
+        elif isinstance(current, yaml.SequenceNode):
+            waiting += [(part, depth + 1) for part in current.value]
+    return True
 
 
 def _index_lines(node: yaml.Node, place: Place, lines: dict[Place, int]) -> Place | None:

@@ -7,6 +7,7 @@ The text that goes into a query is always sqlglot's rendering of the parsed tree
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,15 @@ list_value
 """
 FUNCTIONS = frozenset(_FUNCTIONS.split())
 LOCAL_TIME = "local_time"  # of KPIs only: a timestamp in the project's time zone
+_TYPES = """
+array bigint bool boolean bpchar char date datetime dec decimal double float float4 float8 hugeint
+int int1 int2 int4 int8 int16 int32 int64 integer interval list long logical numeric nvarchar real
+short signed smallint string text time timestamp timestamp_ms timestamp_ns timestamp_s timestamp_us
+timestamptz tinyint ubigint uhugeint uinteger usmallint utinyint uuid varchar
+"""
+CAST_TYPES = frozenset(_TYPES.split()) | {"timestamp with time zone", "time with time zone"}
+MAX_LENGTH = 20_000  # characters of one expression; people do not write longer ones
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # what it warns of is a problem here
 
 _FORBIDDEN = (
     (exp.Query, "a query", "use an expression over the columns of the record"),
@@ -63,16 +73,25 @@ class Problem:
     remedy: str
 
 
+_TOO_DEEP = Problem("the expression is nested too deeply", "write it with fewer brackets")
+
+
 def check_expression(text: str, columns: Collection[str] | None) -> list[Problem]:
     """Every reason to refuse the expression; `columns` None: any column name is accepted."""
     tree = _parse(text)
     if isinstance(tree, Problem):
         return [tree]
+    try:
+        tree.sql(dialect=DIALECT)
+    except RecursionError:
+        return [_TOO_DEEP]
     for kind, what, remedy in _FORBIDDEN:
         if tree.find(kind):
             return [Problem(f"{what} is not allowed in '{text}'", remedy)]
     if not all(isinstance(node, _PARTS) for node in tree.walk()):
         return [Problem(f"a statement is not allowed in '{text}'", "use an expression")]
+    if any(type_.this is exp.DType.USERDEFINED for type_ in tree.find_all(exp.DataType)):
+        return [Problem(f"an unknown type in '{text}'", "cast to a type such as integer or date")]
     problems = [
         Problem(f"unknown column '{name}' in '{text}'", nearest(name, columns))
         for name in _column_names(tree)
@@ -97,7 +116,7 @@ def render(text: str, renamed: Mapping[str, str] | None = None) -> str:
         for column in tree.find_all(exp.Column):
             if column.name in renamed:
                 column.set("this", exp.to_identifier(renamed[column.name]))
-    return tree.sql(dialect=DIALECT, normalize_functions="lower")
+    return tree.sql(dialect=DIALECT, normalize_functions="lower", comments=False)
 
 
 def columns_of(text: str) -> frozenset[str]:
@@ -153,8 +172,13 @@ def literal(text: str) -> str:
 
 @cache
 def _parse(text: str) -> exp.Expr | Problem:
+    if len(text) > MAX_LENGTH:
+        problem = f"an expression of {len(text):,} characters is too long"
+        return Problem(problem, f"keep it below {MAX_LENGTH:,}")
     try:
         trees = sqlglot.parse(text, dialect=DIALECT)
+    except RecursionError:
+        return _TOO_DEEP
     except SqlglotError as error:
         return Problem(
             f"'{text}' is not an SQL expression{_detail(error)}", "correct the expression"

@@ -17,6 +17,7 @@ from typing import Any
 
 import duckdb
 
+from sqm.sandbox import reading_only
 from sqm.suites import ROW, Rule
 from sqm.validation_report import jsonable
 
@@ -110,9 +111,10 @@ def _validator(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[An
             validator.metrics_calculator.left_out = set()
 
             def validate(configurations: Sequence[Any]) -> list[dict[str, Any]]:
-                found = validator.graph_validate(
-                    list(configurations), runtime_configuration={"result_format": RESULT_FORMAT}
-                )
+                with reading_only(connection):
+                    found = validator.graph_validate(
+                        list(configurations), runtime_configuration={"result_format": RESULT_FORMAT}
+                    )
                 return [jsonable(result.to_json_dict()) for result in found]
 
             yield validate

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqm import __version__
+from sqm import __version__, steps
 from sqm.accept import (
     accept_records,
     drop_staged,
@@ -43,6 +45,7 @@ from sqm.runs import (
     running,
     utc_naive,
 )
+from sqm.sandbox import confine
 from sqm.snapshot import (
     Manifest,
     RuleFacts,
@@ -61,12 +64,14 @@ from sqm.warehouse import open_warehouse
 from sqm.windows import add_months, parse_month
 
 if TYPE_CHECKING:
+    import duckdb
     import polars as pl
 
 # flows come in here, also for what is defined elsewhere
 __all__ = ["Run", "begin_run", "noted", "read_runs", "running"]
 
 HASH_KEY_VARIABLE = "SQM_HASH_KEY"
+SHORTEST_KEY = 16  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +98,19 @@ def refresh(
 
     `full` pulls all of each source, even where it could bring only what changed.
     """
+    count = len(project.settings.sources) + 3
     with running(project, clock, as_of, say) as run:
-        for name in project.settings.sources:
+        for number, name in enumerate(project.settings.sources):
+            steps.begin(f"pull {name}", number, count)
             say(describe_pull(pull_source(project, run, name, full)))
+        steps.begin("validate", count - 3, count)
         validated = validate(project, run)
         for line in describe_validated(validated):
             say(line)
+        steps.begin("compute", count - 2, count)
         values = compute(project, run)
         say(f"computed {counted(len(project.kpis), 'KPI')}, {values.height:,} values")
+        steps.begin("publish", count - 1, count)
         published = publish(project, run, values, validated.rules, clock())
     say(describe_published(published))
     return published
@@ -126,9 +136,10 @@ def validate(project: Project, run: Run) -> Validated:
     record_types = [project.record_types[name] for name in sorted(used)]
     facts: list[RuleFacts] = []
     moment = utc_naive(run.as_of)
-    with open_warehouse(project) as connection:
+    with _confined(project) as connection:
         verdicts = {}
-        for record_type in record_types:
+        for number, record_type in enumerate(record_types):
+            steps.part(f"validate {record_type.name}", number, len(record_types))
             table = gather_records(connection, project, record_type)
             suite = project.suites.get(record_type.name)
             if suite is not None:
@@ -165,7 +176,7 @@ def validate(project: Project, run: Run) -> Validated:
 
 def compute(project: Project, run: Run) -> pl.DataFrame:
     """All KPI values from the accepted records; columns as in snapshot.COLUMNS."""
-    with open_warehouse(project) as connection:
+    with _confined(project) as connection:
         return update_values(connection, _computation(project, run))
 
 
@@ -190,7 +201,7 @@ def publish(
 ) -> Published:
     """Keep the values in the warehouse and make them the current snapshot."""
     settings = project.settings
-    with open_warehouse(project) as connection:
+    with _confined(project) as connection:
         values = keep_values(connection, values, provenance_of(project, run, now))
         settle(connection, _computation(project, run))
         restated = restated_since_published(connection, project.state)
@@ -232,6 +243,14 @@ def provenance_of(project: Project, run: Run, now: datetime) -> Provenance:
         bases=bases_of(project),
         closed=closed_stretches(read_closings(project.state)),
     )
+
+
+@contextmanager
+def _confined(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse for steps that have no business outside of it."""
+    with open_warehouse(project) as connection:
+        confine(connection)
+        yield connection
 
 
 def write_review(project: Project, month: str | None, language: str, now: datetime) -> Path:
@@ -342,17 +361,20 @@ def describe_published(published: Published) -> str:
 
 
 def _hash_key(project: Project) -> str:
-    """The key of personal hashes: from the environment, else one made for this project."""
-    from_environment = os.environ.get(HASH_KEY_VARIABLE)
-    if from_environment:
-        return from_environment
-    path = project.state / "hash_key"
-    if not path.exists():
-        replace_file(path, secrets.token_hex(32).encode("ascii"), mode=0o600)
-    key = path.read_text(encoding="ascii").strip()
+    """The key of personal hashes: from the environment, else one made for this project.
+
+    Raises WarehouseError when it is too short to be a secret.
+    """
+    key, place = os.environ.get(HASH_KEY_VARIABLE, ""), f"environment: {HASH_KEY_VARIABLE}"
     if not key:
+        path = project.state / "hash_key"
+        if not path.exists():
+            replace_file(path, secrets.token_hex(32).encode("ascii"), mode=0o600)
+        key, place = path.read_text(encoding="utf-8").strip(), str(path)
+    if len(key) < SHORTEST_KEY:
         raise WarehouseError(
-            f"{path}: it is empty, and personal columns would be hashed without a key; restore it"
-            " from a backup, or remove it and run 'sqm run': all personal hashes will change then"
+            f"{place}: the key of personal hashes has fewer than {SHORTEST_KEY} characters; write"
+            " a random one, such as the output of 'openssl rand -hex 32', or restore it from a"
+            " backup: another key changes all personal hashes"
         )
     return key

@@ -17,6 +17,7 @@ from sqm.reads import expand
 from sqm.records import BUILT_IN, Column, RecordType
 from sqm.settings import DeclaredRecordType, Settings, Source
 from sqm.source_checks import source_faults
+from sqm.suite_checks import query_faults
 from sqm.suites import Suite, suite_faults
 
 SETTINGS_FILE = "sqm.yaml"
@@ -145,7 +146,7 @@ def _load_kpis(
     sound: list[tuple[BaseKpi, Document]] = []
     for path, document in _documents(root, "metrics", faults):
         kind = document.data.get("kind")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             problem = f"'{kind}' is not a kind of KPI" if kind else "this key is required"
             faults.append(document.fault(("kind",), problem, nearest(str(kind), KINDS)))
             continue
@@ -194,4 +195,6 @@ def _load_suites(
         else:
             found = suite_faults(made, record_type)
             faults += [document.fault(place, problem, remedy) for place, problem, remedy in found]
+            if not found:
+                faults += query_faults([(made, document)], record_types)
             yield made.records, made

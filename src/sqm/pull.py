@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,13 +18,22 @@ import duckdb
 from sqm import quarantine
 from sqm.errors import SourceError
 from sqm.expressions import literal, quote, render
+from sqm.personal import (
+    Reading,
+    describe_error,
+    hashing,
+    is_personal,
+    kept_in_memory,
+    reading_of,
+)
 from sqm.project import SETTINGS_FILE, Project
 from sqm.records import Column, RecordType
 from sqm.settings import Source
 from sqm.sources import Wanted, raw_table, read_source
 from sqm.sources.cursors import OFFSET, Mark, highest, reach_back, resumed, saved
 
-HASH_LENGTH = 24  # hex digits kept of a keyed hash: 96 bits
+# they speak of the machine, and whoever opened the warehouse wants to know
+_ABOUT_STORAGE = (duckdb.IOException, duckdb.OutOfMemoryException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,16 @@ class Pulled:
     seconds: float
     is_full: bool = True  # all that the source has; otherwise what changed since the last cursor
     cursor: str | None = None  # how far an increment reaches, once its records are accepted
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A source read and mapped, before anything is set aside."""
+
+    rows: int
+    rejected: int  # lines that could not be split
+    reached: Mark | None
+    unreadable: Mapping[str, str]  # by column: when its value cannot be read, over the raw rows
 
 
 def pull_source(
@@ -60,40 +81,88 @@ def pull_source(
     last = None if full else _last_mark(connection, name, source, hash_key)
     overlap = source.incremental.overlap if source.incremental else 0
     since = None if last is None else reach_back(last, overlap)
-    connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the source
-    connection.execute("set force_compression = 'uncompressed'")  # staging lives for one run
-    try:
-        wanted = Wanted(name, source, place, project.root, os.environ, since)
-        rejected = read_source(connection, wanted)
-        pulled = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
-        reached = _reached(connection, name, source, run_id, last)
-        _keep_latest(connection, name, source)
-        unreadable = _map(connection, name, source, record_type, hash_key)
-    except duckdb.Error as error:
-        detail = str(error).splitlines()[0]
-        raise SourceError(f"{place}: {detail}; check the file and the mapping") from error
-    finally:
-        connection.execute("reset force_compression")
+    wanted = Wanted(name, source, place, project.root, os.environ, since)
+    arrived = _arrive(connection, wanted, record_type, run_id, hash_key, last)
+    if isinstance(arrived, SourceError):
+        raise arrived
     # what earlier runs set aside stays until this run's records are accepted
     of_this_run = f"source = {literal(name)} and run_id = {literal(run_id)}"
     connection.execute(f"delete from sqm.quarantine where {of_this_run}")
-    if rejected:
+    if arrived.rejected:
         quarantine.set_lines_aside(connection, name, source, run_id)
-    quarantine.set_unreadable_aside(connection, name, source, record_type, run_id, unreadable)
+    with _each_for_itself(connection):
+        quarantine.set_unreadable_aside(
+            connection, name, source, record_type, run_id, arrived.unreadable
+        )
     connection.execute(f"alter table {_staged(name)} drop column _unreadable")
     staged = _scalar(connection, f"select count(*) from {_staged(name)}")
     aside = _scalar(connection, f"select count(*) from sqm.quarantine where {of_this_run}")
-    left_out = pulled - staged - aside
+    left_out = arrived.rows - staged - aside
     seconds = time.monotonic() - started
-    cursor = None if reached is None else saved(source, hash_key, reached)
+    cursor = None if arrived.reached is None else saved(source, hash_key, arrived.reached)
     connection.execute("delete from sqm.pulls where source = ?", [name])
     connection.execute(
         "insert into sqm.pulls values (?, ?, ?, ?, ?, ?, ?, ?)",
-        [run_id, name, source.records, pulled, left_out, seconds, last is None, cursor],
+        [run_id, name, source.records, arrived.rows, left_out, seconds, last is None, cursor],
     )
     return Pulled(
-        name, source.records, pulled, left_out, staged, seconds, is_full=last is None, cursor=cursor
+        source=name,
+        records=source.records,
+        pulled=arrived.rows,
+        left_out=left_out,
+        staged=staged,
+        seconds=seconds,
+        is_full=last is None,
+        cursor=cursor,
     )
+
+
+def _arrive(
+    connection: duckdb.DuckDBPyConnection,
+    wanted: Wanted,
+    record_type: RecordType,
+    run_id: str,
+    hash_key: str,
+    last: Mark | None,
+) -> _Arrived | SourceError:
+    """Read the source and map it; the error is for the caller to raise.
+
+    Raised here it would have DuckDB's as its context, whose words may quote a personal value.
+    """
+    name, source = wanted.name, wanted.source
+    reading = reading_of(source)
+    connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the source
+    connection.execute("set force_compression = 'uncompressed'")  # staging lives for one run
+    try:
+        with _each_for_itself(connection):
+            with hashing(connection, hash_key), kept_in_memory(connection, source):
+                rejected = read_source(connection, wanted)
+            rows = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
+            reached = _reached(connection, name, source, run_id, last)
+            _keep_latest(connection, name, source, reading)
+            unreadable = _map(connection, name, source, record_type, reading)
+    except duckdb.Error as error:
+        detail = f"{describe_error(error, source)}; check the file and the mapping"
+        refusal = wanted.error(detail)
+        is_shown = not is_personal(source) or isinstance(error, _ABOUT_STORAGE)
+        refusal.__cause__ = error if is_shown else None
+        return refusal
+    finally:
+        connection.execute("reset force_compression")
+    return _Arrived(rows, rejected, reached, unreadable)
+
+
+@contextmanager
+def _each_for_itself(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Have every expression computed for itself.
+
+    Otherwise DuckDB computes what two of them share ahead of both, and outside of their `try`.
+    """
+    connection.execute("set disabled_optimizers = 'common_subexpressions'")
+    try:
+        yield
+    finally:
+        connection.execute("reset disabled_optimizers")
 
 
 def _staged(name: str) -> str:
@@ -137,11 +206,13 @@ def _is_before(one: Mark, other: Mark) -> bool:
     return bool(a < b)  # type: ignore[operator]  # both are times, or both numbers
 
 
-def _keep_latest(connection: duckdb.DuckDBPyConnection, name: str, source: Source) -> None:
+def _keep_latest(
+    connection: duckdb.DuckDBPyConnection, name: str, source: Source, reading: Reading
+) -> None:
     """Apply `where` and `latest_by`; numbers in a text column are compared as numbers."""
-    if source.where is not None:
-        where = render(source.where)
-        connection.execute(f"delete from {raw_table(name)} where not coalesce({where}, false)")
+    if reading.where is not None:
+        wanted = f"coalesce({reading.where}, false)"
+        connection.execute(f"delete from {raw_table(name)} where not {wanted}")
     if source.latest_by is not None:
         key, order = quote(source.latest_by.key), render(source.latest_by.order)
         connection.execute(
@@ -158,7 +229,7 @@ def _map(
     name: str,
     source: Source,
     record_type: RecordType,
-    hash_key: str,
+    reading: Reading,
 ) -> dict[str, str]:
     """Stage the rows as records; `_unreadable` names the first column that failed, if any.
 
@@ -171,39 +242,33 @@ def _map(
     cases: list[str] = []
     failed: dict[str, str] = {}
     deleted = "false"
-    if source.deleted_when is not None:
-        condition = render(source.deleted_when)
-        deleted = f"coalesce(try({condition}), false)"
-        cases.append(f"when try(({condition}) is null) is null then 'deleted_when'")
+    if reading.deleted is not None:
+        deleted = f"coalesce(try({reading.deleted}), false)"
+        cases.append(f"when {reading.deleted_failed} then 'deleted_when'")
     for column in record_type.columns:
         target = quote(column.name)
-        if column.name not in source.columns:
+        if column.name not in reading.value:
             staged.append(f"cast(null as {column.sql_type}) as {target}")
             continue
-        text = render(source.columns[column.name])
+        text = reading.value[column.name]
         value = _converted(connection, text, column, name, source.timezone)
-        stored = value
-        if column.name in source.hash:
-            stored = f"left(sha256($hash_key || chr(31) || ({value})), {HASH_LENGTH})"
         made = quote(f"mapped {column.name}")  # a blank: the source's columns have other names
-        computed.append(f"try({stored}) as {made}")
+        computed.append(f"try({value}) as {made}")
         staged.append(f"{made} as {target}")
         # of a deleted record only its key matters
         matters = (
             made + " is null" + (' and not "is gone"' if column.name != record_type.key else "")
         )
-        failed[column.name] = f"try(({value}) is null) is null"
+        failed[column.name] = f"({reading.failed[column.name]} or try(({value}) is null) is null)"
         cases.append(
             f"when case when {matters} then {failed[column.name]} else false end"
             f" then {literal(column.name)}"
         )
-    parameters = {"hash_key": hash_key} if source.hash else {}
     connection.execute(
         f"create or replace table {_staged(name)} as\n"
         f'select _row, "is gone" as _deleted, case {" ".join(cases)} end as _unreadable,'
         f" {', '.join(staged)}\n"
-        f'from (select *, {deleted} as "is gone", {", ".join(computed)} from {raw_table(name)})',
-        parameters,
+        f'from (select *, {deleted} as "is gone", {", ".join(computed)} from {raw_table(name)})'
     )
     return failed
 

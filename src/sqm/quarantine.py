@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 import duckdb
 
 from sqm.expressions import columns_of, literal, quote
+from sqm.personal import WITHHELD, content_sql, is_personal, mapped_columns, personal_columns
 from sqm.project import Project
 from sqm.records import RecordType
 from sqm.settings import Source
 
-WITHHELD = "(withheld: the source has personal columns)"
 UNREADABLE = "unreadable_"  # the engine's rules begin so: unreadable_due_at, unreadable_line: ...
 LINE = "unreadable_line"
 MISSING_KEY, DUPLICATE_KEY = "missing_key", "duplicate_key"
@@ -38,19 +38,12 @@ def count_aside(connection: duckdb.DuckDBPyConnection, source: str) -> int:
     return int(row[0]) if row else 0
 
 
-def content_sql(source: Source, raw: str) -> str:
-    """The mapped source columns of a row as JSON, without those that feed a personal column."""
-    kept = sorted(c for text in source.columns.values() for c in columns_of(text))
-    personal = _personal(source)
-    pairs = [f"{literal(c)}: {raw}.{quote(c)}" for c in dict.fromkeys(kept) if c not in personal]
-    return f"cast(to_json({{{', '.join(pairs)}}}) as varchar)" if pairs else literal(WITHHELD)
-
-
 def set_lines_aside(
     connection: duckdb.DuckDBPyConnection, name: str, source: Source, run_id: str
 ) -> None:
     """Set aside the lines that DuckDB could not split into columns, from its reject tables."""
-    content = literal(WITHHELD) if source.hash else "first(r.csv_line order by r.error_message)"
+    line = "first(r.csv_line order by r.error_message)"
+    content = literal(WITHHELD) if is_personal(source) else line
     _insert(
         connection,
         run_id,
@@ -177,15 +170,11 @@ def _insert(connection: duckdb.DuckDBPyConnection, run_id: str, select: str) -> 
     )
 
 
-def _personal(source: Source) -> set[str]:
-    return {c for column in source.hash for c in columns_of(source.columns[column])}
-
-
 def _first_source_text(source: Source, rule: str) -> str:
     """For an unreadable column: the source's own text of it, as JSON; null where it is personal."""
-    personal = _personal(source)
+    personal = personal_columns(source)
     cases = []
-    for column, text in source.columns.items():
+    for column, text in mapped_columns(source).items():
         used = sorted(c for c in columns_of(text) if c not in personal)
         if column in source.hash or not used:
             continue

@@ -95,8 +95,10 @@ def readmit(root: Path, source: str | None) -> None:
 def _opened(root: Path) -> Iterator[tuple[Project, duckdb.DuckDBPyConnection]]:
     """The project and its warehouse, which is closed afterwards."""
     from sqm.project import load_project
+    from sqm.sandbox import confine
     from sqm.warehouse import open_warehouse
 
     project = load_project(root)
     with open_warehouse(project) as connection:
+        confine(connection)
         yield project, connection

@@ -11,7 +11,7 @@ import duckdb
 
 from sqm.expressions import condition_of_query, quote
 from sqm.own_rules import IN_ORDER
-from sqm.suites import COLUMN_ARGUMENTS, ROW, SQL_RULE, Rule
+from sqm.suites import COLUMN_ARGUMENTS, QUERY, ROW, SQL_RULE, Rule
 
 COMPOUND_RULE = "expect_compound_columns_to_be_unique"
 BATCH = "batch"  # the staged table's name inside a statement of many rules
@@ -71,7 +71,7 @@ def _condition(rule: Rule) -> str | None:
     if rule.type == IN_ORDER:
         pairs = combinations(map(quote, rule.kwargs["columns"]), 2)
         return " or ".join(f"{later} < {earlier}" for earlier, later in pairs)
-    query = rule.kwargs["unexpected_rows_query"].format(batch=BATCH)
+    query = rule.kwargs[QUERY].format(batch=BATCH)
     return condition_of_query(query, ROW, BATCH)
 
 
@@ -80,7 +80,7 @@ def broken_rows_query(table: str, rule: Rule, result: Mapping[str, Any]) -> str:
     if not rule.is_about_rows:
         return ""
     if rule.type == SQL_RULE:
-        query = rule.kwargs["unexpected_rows_query"].format(batch=table)
+        query = rule.kwargs[QUERY].format(batch=table)
     elif rule.type == IN_ORDER:
         query = f"select {ROW} from {table} where {_condition(rule)}"
     elif rule.type == COMPOUND_RULE:

@@ -46,7 +46,9 @@ class Source(Definition):
     deleted_when: Expression | None = None  # the row says that the record is no more
     incremental: Incremental | None = None
     timezone: Zone = "UTC"
-    hash: tuple[Name, ...] = ()
+    hash: tuple[Name, ...] = ()  # record columns that only a keyed hash of is kept
+    drop: tuple[str, ...] = ()  # record columns left empty, source columns that are never stored
+    derived: tuple[Name, ...] = ()  # record columns made of personal ones, kept in clear on purpose
     expected_every_hours: float | None = Field(default=None, gt=0)
 
     def with_paths_as_columns(self) -> Source:

@@ -9,6 +9,7 @@ from sqm.checks import expression_faults
 from sqm.definitions import Document, Place, nearest
 from sqm.errors import Fault
 from sqm.expressions import check_expression, columns_of, flattened, quote
+from sqm.personal import personal_faults
 from sqm.reads import cursor_formats, expand, has_broken_variable, unknown_placeholders
 from sqm.records import RecordType
 from sqm.settings import Settings, Source
@@ -32,29 +33,28 @@ def source_faults(
             remedy = nearest(source.records, record_types)
             yield document.fault((*place, "records"), problem, remedy)
             continue
+        refused: list[Fault] = []
         for column, text in source.columns.items():
             if record_type.column(column) is None:
                 problem = f"{record_type.name} have no column '{column}'"
                 remedy = nearest(column, record_type.column_names)
                 yield document.fault((*place, "columns", column), problem, remedy)
-            yield from expression_faults((*place, "columns", column), text, document, None)
+            found = list(expression_faults((*place, "columns", column), text, document, None))
+            refused += found
+            yield from found
         if record_type.key not in source.columns:
             problem = f"the key '{record_type.key}' of {record_type.name} is not mapped"
             remedy = f"add '{record_type.key}: <expression>'"
             yield document.fault((*place, "columns"), problem, remedy)
-        for column in source.hash:
-            if column not in source.columns:
-                problem = f"'{column}' is not one of the source's columns"
-                remedy = nearest(column, source.columns)
-                yield document.fault((*place, "hash"), problem, remedy)
-        if source.where is not None:
-            yield from expression_faults((*place, "where"), source.where, document, None)
-        if source.latest_by is not None:
-            order = source.latest_by.order
-            yield from expression_faults((*place, "latest_by", "order"), order, document, None)
-        if source.deleted_when is not None:
-            text = source.deleted_when
-            yield from expression_faults((*place, "deleted_when"), text, document, None)
+        for key, text in _other_expressions(source):
+            found = list(expression_faults((*place, *key), text, document, None))
+            refused += found
+            yield from found
+        if not refused:
+            for key, problem, remedy in personal_faults(
+                source.with_paths_as_columns(), record_type
+            ):
+                yield document.fault((*place, *key), problem, remedy)
         yield from _read_faults(source, document, (*place, "read"))
         if source.incremental is not None:
             yield from _incremental_faults(source, document, (*place, "incremental"))
@@ -83,6 +83,7 @@ def _read_faults(source: Source, document: Document, place: Place) -> Iterator[F
     for name, value in read.params.items():
         yield from _param_faults(str(value), source, document, (*place, "params", name))
     used = {path for text in _expressions(source) for path in columns_of(flattened(text))}
+    used |= set(source.drop) - set(source.columns)
     for index, path in enumerate(read.optional):
         if path not in used:
             problem = f"the mapping does not use '{path}'"
@@ -109,7 +110,6 @@ def _incremental_faults(source: Source, document: Document, place: Place) -> Ite
     incremental = source.incremental
     if incremental is None:
         return
-    yield from expression_faults((*place, "cursor"), incremental.cursor, document, None)
     is_http = source.read.format == "http"
     if incremental.start is not None:
         if not is_http:
@@ -128,13 +128,23 @@ def _incremental_faults(source: Source, document: Document, place: Place) -> Ite
         yield document.fault(place, problem, remedy)
 
 
+def _other_expressions(source: Source) -> Iterator[tuple[Place, str]]:
+    """The expressions besides those of the columns, each with its key below the source."""
+    if source.where is not None:
+        yield ("where",), source.where
+    if source.latest_by is not None:
+        yield ("latest_by", "order"), source.latest_by.order
+    if source.deleted_when is not None:
+        yield ("deleted_when",), source.deleted_when
+    if source.incremental is not None:
+        yield ("incremental", "cursor"), source.incremental.cursor
+
+
 def _expressions(source: Source) -> Iterator[str]:
     """Every readable expression of a source."""
-    texts = [*source.columns.values(), source.where, source.deleted_when]
+    texts = [*source.columns.values(), *(text for _, text in _other_expressions(source))]
     if source.latest_by is not None:
-        texts += [source.latest_by.order, quote(source.latest_by.key)]
-    if source.incremental is not None:
-        texts.append(source.incremental.cursor)
+        texts.append(quote(source.latest_by.key))
     for text in texts:
-        if text is not None and not check_expression(text, None):
+        if not check_expression(text, None):
             yield text

@@ -7,6 +7,7 @@ from datetime import datetime
 import duckdb
 
 from sqm.expressions import columns_of, literal, quote
+from sqm.personal import personal_columns
 from sqm.profile_rules import Staged, Text
 from sqm.project import Project
 from sqm.records import RecordType
@@ -73,7 +74,7 @@ def _texts(
             continue
         table = f"staging.{quote(f'raw_{name}')}"
         described = connection.execute(f"describe {table}").fetchall()
-        readable = {row[0] for row in described if row[1] == "VARCHAR"}
+        readable = {row[0] for row in described if row[1] == "VARCHAR"} - personal_columns(source)
         for column, expression in source.columns.items():
             used = columns_of(expression) & readable
             if len(used) == 1 and columns_of(expression) == used:

@@ -27,6 +27,7 @@ from sqm.terms import Definition, Name
 
 SQL_RULE = "unexpected_rows_expectation"
 COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list")
+QUERY = "unexpected_rows_query"  # its argument
 ROW = "_row"  # the engine's column that identifies a row; for SQL rules only
 
 
@@ -64,7 +65,7 @@ class Rule(Definition):
     def columns(self) -> tuple[str, ...]:
         """The columns that it looks at; for SQL, every name in the query that may be one."""
         if self.type == SQL_RULE:
-            return columns_of_query(str(self.kwargs["unexpected_rows_query"]).format(batch="batch"))
+            return columns_of_query(str(self.kwargs[QUERY]).format(batch="batch"))
         if self.type in OWN:
             conditions = (self.kwargs.get(name) for name in OWN[self.type].conditions)
             used = [name for text in conditions if text for name in sorted(columns_of(str(text)))]
@@ -156,10 +157,10 @@ def _column_faults(rule: Rule, record_type: RecordType) -> Iterator[Problem]:
 
 
 def _query_faults(rule: Rule) -> Iterator[Problem]:
-    if rule.type != SQL_RULE or "unexpected_rows_query" not in rule.kwargs:
+    if rule.type != SQL_RULE or QUERY not in rule.kwargs:
         return
-    argument = ("unexpected_rows_query",)
-    query = str(rule.kwargs["unexpected_rows_query"])
+    argument = (QUERY,)
+    query = str(rule.kwargs[QUERY])
     try:
         names = {name for _, name, _, _ in Formatter().parse(query) if name is not None}
     except ValueError:

@@ -16,11 +16,13 @@ import duckdb
 
 from sqm.errors import DefinitionError, Fault, ValidationFailed
 from sqm.own_rules import IN_ORDER, OWN
+from sqm.parsed import query_problems
 from sqm.profile_rules import Staged, observe
 from sqm.records import RecordType
 from sqm.row_rules import broken_rows_query, count_rows, examples
+from sqm.sandbox import reading_only
 from sqm.snapshot import RuleFacts
-from sqm.suites import SQL_RULE, Rule, Severity, Suite, suite_faults
+from sqm.suites import QUERY, SQL_RULE, Rule, Severity, Suite, suite_faults
 from sqm.validation_report import plain, write_report
 
 Result = dict[str, Any]  # as Great Expectations writes one
@@ -94,6 +96,13 @@ def _require_sound_suite(record_type: RecordType, suite: Suite) -> None:
             Fault(_file(suite), 0, ".".join(map(str, place)), problem, remedy)
             for place, problem, remedy in faults
         )
+    for place, rule in enumerate(suite.expectations):
+        if rule.type != SQL_RULE:
+            continue
+        # checked again by those who run it: a suite need not come from a project's folder
+        found = query_problems(rule.kwargs[QUERY].format(batch=record_type.name), None)
+        if found:
+            raise DefinitionError([_fault(suite, place, found[0].text)])
 
 
 def _evaluate(
@@ -117,7 +126,8 @@ def _evaluate(
         evaluated = evaluate(connection, table, rules)
         results |= evaluated.results
         causes |= evaluated.causes
-    counted = count_rows(connection, staged.table, by_kind["rows"])
+    with reading_only(connection):
+        counted = count_rows(connection, staged.table, by_kind["rows"])
     causes |= counted.causes
     for place, number in counted.broken.items():
         shown: dict[str, object] = {

@@ -31,6 +31,7 @@ from sqm.files import cannot_write, sync_file, sync_folder
 from sqm.migrations import SCHEMA_VERSION, migrate, schema_version
 from sqm.project import Project
 from sqm.records import RecordType
+from sqm.steps import working_on
 from sqm.transactions import transaction
 
 REBUILD = "move it away and run 'sqm run' to rebuild it from the sources"
@@ -64,7 +65,8 @@ def open_warehouse(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
     connection = _connect(path)
     try:
         _prepare(connection, path, project)
-        yield connection
+        with working_on(connection):
+            yield connection
     except duckdb.Error as error:
         if _is_storage_error(error):
             raise WarehouseError(f"{path}: {_problem(path, error, 'is damaged')}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqm.sandbox import confine
 from sqm.sources.files import read_files
 from sqm.sources.http import read_http
 from sqm.sources.sql import read_sql
@@ -18,9 +19,13 @@ __all__ = ["Wanted", "raw_table", "read_source"]
 def read_source(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
     """Load what is wanted into the source's raw table; the number of lines that cannot be split.
 
+    From here on DuckDB reaches nothing but its own file and those of the source. The caller lends
+    the key of personal hashes (`personal.hashing`).
+
     Raises SourceError when the source does not answer, or answers nonsense.
     """
     if wanted.source.read.is_file:
         return read_files(connection, wanted)
+    confine(connection)  # drivers of databases and the HTTP client are not DuckDB
     reader = read_sql if wanted.source.read.format == "sql" else read_http
     return reader(connection, wanted)

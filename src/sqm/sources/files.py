@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqm.expressions import literal, quote
+from sqm.personal import columns_used, forget_lines, is_personal
 from sqm.reads import Read
+from sqm.sandbox import confine
 from sqm.sources.cursors import is_new_sql, type_of
 from sqm.sources.secrets import filled
 from sqm.sources.staging import (
@@ -20,6 +22,7 @@ from sqm.sources.staging import (
     sql_list,
     stage_batches,
     text_batches,
+    wanted_columns,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ def read_files(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
     """Load the needed columns of all files; the number of lines that could not be split."""
     paths = _paths(wanted)
     read = wanted.source.read
+    confine(connection, paths)
     connection.execute("drop table if exists temp.rejected_lines")
     connection.execute("drop table if exists temp.rejected_scans")
     if read.format == "excel":
@@ -41,6 +45,7 @@ def read_files(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
         columns = _csv_header(connection, wanted, paths)
         plain = {column: quote(column) for column in columns}
         _load(connection, wanted, _csv_reader(read, paths, columns), plain)
+        forget_lines(connection, wanted.source)
         row = connection.execute(
             "select count(distinct (file_id, line)) from rejected_lines"
         ).fetchone()
@@ -71,13 +76,16 @@ def _load(
 ) -> None:
     """Number the rows as they stand in the files; keep those wanted. `columns`: name and SQL."""
     needed = needed_columns(wanted, list(columns))
-    listed = "".join(f", {columns[name]} as {quote(name)}" for name in needed)
-    rows = f"select row_number() over () as _row, filename as _file{listed} from {reader}"
+    read, kept = wanted_columns(wanted, {name: columns[name] for name in needed})
+    rows = f"select row_number() over () as _row, filename as _file{read} from {reader}"
     incremental = wanted.source.incremental
     if incremental is not None and wanted.since is not None:
         kind = type_of(connection, f"({rows})", incremental.cursor)
         rows = f"from ({rows}) where {is_new_sql(incremental, kind, wanted.since)}"
-    connection.execute(f"create or replace table {raw_table(wanted.name)} as {rows}")
+    connection.execute(
+        f"create or replace table {raw_table(wanted.name)} as"
+        f" select _row, _file{kept} from ({rows})"
+    )
 
 
 def _csv_header(
@@ -107,6 +115,8 @@ def _csv_header(
 def _require_names(wanted: Wanted, path: str, header: Sequence[str]) -> None:
     if len(set(header)) < len(header):
         twice = next(column for column in header if header.count(column) > 1)
+        if is_personal(wanted.source) and twice not in columns_used(wanted.source):
+            twice = "..."  # a file without a header begins with values
         raise wanted.error(f"{path} has two columns '{twice}'; rename one of them")
 
 

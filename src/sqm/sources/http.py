@@ -21,11 +21,12 @@ from urllib.parse import urlsplit
 from sqm.definitions import counted, nearest
 from sqm.errors import SourceError
 from sqm.expressions import literal
+from sqm.personal import WITHHELD, columns_used, is_personal
 from sqm.reads import cursor_formats, fill_cursor, variables_of
 from sqm.sources.cursors import format_mark, parse_mark
 from sqm.sources.paging import Page, Pages, PagingError, Request
 from sqm.sources.secrets import filled, hidden
-from sqm.sources.staging import Wanted, columns_used, sql_list, stage_batches, text_batches
+from sqm.sources.staging import Wanted, sql_list, stage_batches, text_batches
 
 if TYPE_CHECKING:
     import duckdb
@@ -222,6 +223,8 @@ def _refusal(
         remedy = "correct read.http"
     else:
         detail = hidden(answer.text[:200], secrets)
+        if is_personal(wanted.source) and detail:
+            detail = WITHHELD[1:-1]
         remedy = f"check read.http and read.params ({detail})" if detail else "check read.params"
     return wanted.error(f"{hidden(said, secrets)}; {remedy}", "read.http")
 

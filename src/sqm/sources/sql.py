@@ -15,6 +15,7 @@ from sqlglot import exp
 
 from sqm.errors import SourceError
 from sqm.expressions import DIALECT, literal, quote
+from sqm.personal import WITHHELD, is_personal
 from sqm.reads import Incremental
 from sqm.sources.cursors import Mark
 from sqm.sources.databases import STREAMS, Database, Refused, database_of
@@ -32,6 +33,7 @@ REMEDIES: Mapping[str, str] = {
     "lost": "nothing of this pull was kept; run it again",
     "query": "correct read.query and the expressions over it",
 }
+_QUOTING = ("lost", "query")  # kinds of refusal that may quote a value
 _DIALECTS = {"postgresql": "postgres", "mysql": "mysql", "sqlite": "sqlite", "mssql": "tsql"}
 
 
@@ -40,6 +42,7 @@ def read_sql(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
     read = wanted.source.read
     database = database_of(wanted)
     stream = STREAMS[database.scheme]
+    refusal: Refused | None = None
     try:
         with stream(database, _statement(wanted, database, None)) as batches:
             schema = next(iter(batches)).schema
@@ -49,13 +52,18 @@ def read_sql(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
             columns = {name: _arrived(schema.field(name)) for name in needed}
             stage_batches(connection, wanted, batches, columns, literal(read.table or "query"))
     except Refused as refused:
-        raise _error(wanted, database, refused) from refused.__cause__
+        refusal = refused
+    if refusal is not None:  # here, so that words that quote a personal value are not its context
+        cause = None if is_personal(wanted.source) else refusal.__cause__
+        raise _error(wanted, database, refusal) from cause
     return 0
 
 
 def _error(wanted: Wanted, database: Database, refused: Refused) -> SourceError:
     """What the database said, in words that hold no secret."""
     said = database.hidden(refused.said)
+    if is_personal(wanted.source) and refused.kind in _QUOTING:
+        said = WITHHELD[1:-1]
     place = database.hidden(database.shown)
     problems = {
         "connect": f"cannot connect to {place}: {said}",

@@ -1,7 +1,8 @@
 """What all readers share: what is wanted of a source, and the table that its rows arrive in.
 
 Reading ends in `staging."raw_<name>"`: `_row` (1..n in the order of the source), `_file` (the file,
-table or address as it is written in sqm.yaml, hence without secrets) and the needed columns.
+table or address as it is written in sqm.yaml, hence without secrets), the needed columns that are
+not personal and what is computed of those that are (personal.py).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqm.definitions import nearest
 from sqm.errors import SourceError
-from sqm.expressions import columns_of, literal, quote
+from sqm.expressions import literal, quote
+from sqm.personal import columns_used, nearest_column, reading_of
 from sqm.settings import Source
 from sqm.sources.cursors import Mark
 
@@ -50,26 +51,19 @@ def needed_columns(wanted: Wanted, columns: Sequence[str]) -> list[str]:
     used = columns_used(wanted.source)
     for column, key in sorted(used.items()):
         if column not in columns:
-            remedy = nearest(column, columns) if columns else "it has none at all"
+            found = nearest_column(wanted.source, column, list(used), columns)
+            remedy = found if columns else "it has none at all"
             raise wanted.error(f"the source has no column '{column}'; {remedy}", key)
     return sorted(used)
 
 
-def columns_used(source: Source) -> dict[str, str]:
-    """The source's columns that its definition uses, with the last key that uses each."""
-    used: dict[str, str] = {}
-    for target, text in source.columns.items():
-        used |= dict.fromkeys(columns_of(text), f"columns.{target}")
-    if source.where is not None:
-        used |= dict.fromkeys(columns_of(source.where), "where")
-    if source.deleted_when is not None:
-        used |= dict.fromkeys(columns_of(source.deleted_when), "deleted_when")
-    if source.incremental is not None:
-        used |= dict.fromkeys(columns_of(source.incremental.cursor), "incremental.cursor")
-    if source.latest_by is not None:
-        used |= dict.fromkeys(columns_of(source.latest_by.order), "latest_by.order")
-        used[source.latest_by.key] = "latest_by.key"
-    return used
+def wanted_columns(wanted: Wanted, columns: Mapping[str, str]) -> tuple[str, str]:
+    """Two parts of a reading statement: the columns that are read, and what is kept of them.
+
+    Each begins with a comma, or is empty. `columns` gives the SQL of each needed column.
+    """
+    read = "".join(f", {sql} as {quote(name)}" for name, sql in columns.items())
+    return read, reading_of(wanted.source).listed(columns)
 
 
 def stage_batches(
@@ -79,12 +73,12 @@ def stage_batches(
     columns: Mapping[str, str],
     file_sql: str,
 ) -> None:
-    """Append Arrow batches to the raw table; `columns` gives the SQL of each column.
+    """Append Arrow batches to the raw table; `columns` gives the SQL of each needed column.
 
     An error of the source leaves nothing staged.
     """
     table = raw_table(wanted.name)
-    listed = "".join(f", {sql} as {quote(name)}" for name, sql in columns.items())
+    read, kept = wanted_columns(wanted, columns)
     rows = 0
     connection.execute("begin")
     try:
@@ -92,8 +86,9 @@ def stage_batches(
             head = f"create or replace table {table} as" if number == 0 else f"insert into {table}"
             connection.register("arrived", batch)
             connection.execute(
-                f"{head} select {rows} + row_number() over () as _row,"
-                f" {file_sql} as _file{listed} from arrived"
+                f"{head} select _row, _file{kept} from ("
+                f"select {rows} + row_number() over () as _row,"
+                f" {file_sql} as _file{read} from arrived)"
             )
             connection.unregister("arrived")
             rows += batch.num_rows
