@@ -20,6 +20,7 @@ LINES = [
     "pulled scanner: 4 rows",
     "  warning: parcels: has_phone: 1 of 4 rows",
     "validated: 3 rules, 1 broken",
+    "accepted parcels: 4 new",
     "computed 1 KPI, 89 values",
     "published revision 1",
 ]

@@ -33,7 +33,7 @@ from sqm.sources import Wanted, raw_table, read_source
 from sqm.sources.cursors import OFFSET, Mark, highest, reach_back, resumed, saved
 
 # they speak of the machine, and whoever opened the warehouse wants to know
-_ABOUT_STORAGE = (duckdb.IOException, duckdb.OutOfMemoryException)
+_ABOUT_STORAGE = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)
 
 
 @dataclass(frozen=True, slots=True)
