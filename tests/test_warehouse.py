@@ -441,3 +441,12 @@ def test_values_and_restatements_of_version_3_are_carried_into_the_ledger(projec
         ("r1", 0.4, 0.5, False, "unknown", None),
         ("r2", 0.5, 0.6, False, "unknown", None),
     ]
+
+
+def test_duckdb_prints_no_progress_bar_of_its_own(make_project):
+    project = load_project(make_project(parcels()))
+
+    with open_warehouse(project) as connection:
+        [shown] = connection.execute("select current_setting('enable_progress_bar')").fetchone()
+
+    assert shown is False

@@ -176,6 +176,9 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
             problem = _problem(path, error, "cannot be opened")
         raise WarehouseError(f"{path}: {problem}") from error
     connection.execute("set preserve_insertion_order = false")
+    connection.execute(
+        "set enable_progress_bar = false"
+    )  # lines elsewhere, progress.py on terminals
     connection.execute("set checkpoint_threshold = '1TB'")
     connection.execute("pragma disable_checkpoint_on_shutdown")
     return connection
