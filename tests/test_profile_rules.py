@@ -384,6 +384,6 @@ def test_volume_and_freshness_of_an_increment_look_at_what_is_known_already(make
     pull_source(project, run, "scanner")
     with open_warehouse(project) as connection:
         connection.execute("update sqm.pulls set is_full = false")
-    facts = {fact.rule: fact for fact in validate(project, run)}
+    facts = {fact.rule: fact for fact in validate(project, run).rules}
 
     assert facts["as_usual"].observed == "20 on the newest day, as usual"
