@@ -58,8 +58,12 @@ def lookup_sql(lookup: Lookup, limits: Mapping[str, str]) -> str:
         for scan, text in lookup.wanted
     ]
     wanted = " or\n      ".join(dict.fromkeys(asked))
+    # where few records ask, most events need not be sorted
+    are_few = all(scan in limits for scan, _ in lookup.wanted)
+    form = "materialized " if are_few else ""
+    known = f"{same} in (select same from _asked)" if are_few else f"{same} is not null"
     return (
-        "with _asked as materialized (\n"
+        f"with _asked as {form}(\n"
         f"  select {RECORD}, {same} as same, {mine} as mine\n"
         f"  from {table} as t\n"
         f"  where {same} is not null and {mine} is not null\n    and ({wanted or 'true'})\n"
@@ -69,7 +73,7 @@ def lookup_sql(lookup: Lookup, limits: Mapping[str, str]) -> str:
         "asof join (\n"
         f"  select {same} as same, {event} as event\n"
         f"  from {table}\n"
-        f"  where {same} in (select same from _asked) and {event} < $as_of{counts}\n"
+        f"  where {known} and {event} < $as_of{counts}\n"
         f") as o on t.same = o.same and o.event {'>' if relation.after else '<'} t.mine\n"
         f"where {_near('o.event', 't.mine', relation, lookup.within_days)}"
     )
