@@ -24,10 +24,10 @@ from sqm.basis import Basis
 from sqm.changes import SYSTEM_COLUMNS, before_table, hash_sql, note_changes, touched_table
 from sqm.compute import Computation, compute_values
 from sqm.expressions import quote
-from sqm.ledger import WITHDRAWN, Provenance, keep_values
+from sqm.ledger import WITHDRAWN, Provenance
 from sqm.migrations import migrate
 from sqm.records import BUILT_IN
-from sqm.update import settle, update_values
+from sqm.update import renew_values
 from sqm.upsert import DELIVERED, DELTA, change_records, compare_records
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
@@ -126,8 +126,11 @@ def _change(
 
 def _update(connection: duckdb.DuckDBPyConnection, asked: Computation, run: str) -> float:
     began = time.perf_counter()
-    values = update_values(connection, asked)
-    at = asked.moment
+    renew_values(connection, asked, _provenance(asked, run))
+    return time.perf_counter() - began
+
+
+def _provenance(asked: Computation, run: str) -> Provenance:
     bases = tuple(
         Basis(
             kpi.name,
@@ -137,9 +140,7 @@ def _update(connection: duckdb.DuckDBPyConnection, asked: Computation, run: str)
         )
         for kpi in asked.kpis
     )
-    keep_values(connection, values, Provenance(run, at, at, asked.today, "sqm", bases))
-    settle(connection, asked)
-    return time.perf_counter() - began
+    return Provenance(run, asked.moment, asked.moment, asked.today, "sqm", bases)
 
 
 def _same(kept: pl.DataFrame, computed: pl.DataFrame) -> bool:

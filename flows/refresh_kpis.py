@@ -70,9 +70,9 @@ def validate(project: Project, run: Run) -> Any:
 
 
 @task(name="compute-kpis", task_run_name="compute-{run.run_id}", **step)
-def compute(project: Project, run: Run) -> Any:
-    """Compute all KPI values."""
-    return pipeline.compute(project, run)
+def compute(project: Project, run: Run, full: bool = False) -> Any:
+    """Compute what has changed of the KPI values, or all of them, and keep it."""
+    return pipeline.compute(project, run, now(), full)
 
 
 @task(name="publish-kpis", task_run_name="publish-{run.run_id}", **step)
@@ -92,14 +92,14 @@ def run_name() -> str:
 def refresh_kpis(project: Path = Path(), as_of: datetime | None = None, full: bool = False) -> int:
     """Bring every KPI up to date and publish them; the number of the published revision.
 
-    `full` pulls all of every source, not only what changed.
+    `full` pulls all of every source, not only what changed, and computes every value anew.
     """
     loaded = load_project(project)
     with pipeline.running(loaded, now, as_of, print) as run:
         for name in loaded.settings.sources:
             pull_source(loaded, run, name, full)
         validated = validate(loaded, run)
-        values = compute(loaded, run)
+        values = compute(loaded, run, full)
         published = publish(loaded, run, values, validated)
     create_table_artifact(
         key="kpi-status",

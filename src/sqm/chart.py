@@ -28,12 +28,17 @@ MINIMUM = 8  # periods that limits rest on; with fewer there are none
 KEPT = 0.8  # share of the periods that must stay; if more are beyond, that is how it varies
 EXPECTED = 1.0  # hits, and misses, that a sample needs to be tested
 OVERDISPERSED = 0.05  # chance of such a dispersion under which the Laney chart is taken
+# what `chart_values` reads of a value
+CHARTED_COLUMNS = (
+    *("kpi", "window", "period_start", "period_end", "by", "segment"),
+    *("numerator", "denominator", "value", "is_final"),
+)
 
 Days = NDArray[np.datetime64]
 
 
 def chart_values(values: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> pl.DataFrame:
-    """The rows of `values` in their order, with the chart columns.
+    """The rows of `values` (CHARTED_COLUMNS at least) in their order, with the chart columns.
 
     `today` is the local date of the computation: a period that is not over has limits, no signal.
     """

@@ -76,7 +76,7 @@ def check(root: Path) -> None:
 @cli.command()
 @click.option("--as-of", type=click.DateTime(), help="Compute as of this local time, not now.")
 @click.option("--keep-going", is_flag=True, help="Leave KPI files with mistakes out.")
-@click.option("--full", is_flag=True, help="Pull all of every source, not only what changed.")
+@click.option("--full", is_flag=True, help="Pull and compute everything, not only what changed.")
 @click.pass_obj
 def run(root: Path, as_of: datetime | None, keep_going: bool, full: bool) -> None:
     """Pull, validate, compute and publish."""

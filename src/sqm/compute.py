@@ -21,13 +21,14 @@ from sqm.clock_queries import (
     clock_table,
     earliest_sql,
 )
-from sqm.clocks import Clock, used_clocks
+from sqm.clocks import Clock
 from sqm.effects import with_effects
 from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi, Quantile
-from sqm.plan import EVERYTHING, Plan, Result, Scope, Step, make_plan
+from sqm.plan import EVERYTHING, Plan, Result, Scope, make_plan
 from sqm.quantiles import with_quantiles
 from sqm.records import RecordType
+from sqm.statements import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +85,21 @@ def finish_values(
     connection: duckdb.DuckDBPyConnection, asked: Computation, judged: pl.DataFrame
 ) -> pl.DataFrame:
     """The judged values with what quarantine could have changed, and the control charts."""
-    values = with_effects(
-        connection, judged, asked.kpis, asked.record_types, asked.zone, asked.as_of
-    )
-    return chart_values(values, asked.kpis, asked.today)
+    return chart_values(with_quarantine(connection, asked, judged), asked.kpis, asked.today)
+
+
+def with_quarantine(
+    connection: duckdb.DuckDBPyConnection, asked: Computation, judged: pl.DataFrame
+) -> pl.DataFrame:
+    """The judged values with what quarantine could have changed."""
+    return with_effects(connection, judged, asked.kpis, asked.record_types, asked.zone, asked.as_of)
 
 
 def make_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation, plan: Plan) -> None:
     """Read the records: the tables `scan_<scan>` of the plan."""
-    used = used_clocks(asked.kpis, asked.clocks)
-    make_clock_tables(connection, used, asked.calendars, asked.record_types, asked.as_of)
+    make_clock_tables(connection, plan.clocks, asked.calendars, asked.record_types, asked.as_of)
     _run(connection, plan.day_rows, asked)
-    for table in (CALENDAR_DAYS, *map(clock_table, used)):
+    for table in (CALENDAR_DAYS, *map(clock_table, plan.clocks)):
         connection.execute(f"drop table if exists {table}")
 
 

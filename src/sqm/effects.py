@@ -35,6 +35,11 @@ from sqm.terms import Direction, Status
 NET_SCORE_SCALE = 100.0
 EVER = date(1, 1, 1)  # before any period
 _PERIOD = ("period_start", "period_end")
+_ASIDE = """
+select records, record, offending, case when record is null then (
+    select max(as_of) from sqm.runs where state = 'published' and started_at < first_aside_at
+) end as since
+from sqm.quarantine"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def with_effects(
         )
     by_name = {kpi.name: kpi for kpi in kpis}
     for records in sorted(types):
-        _read_aside(connection, record_types[records], as_of)
+        _read_aside(connection, record_types[records], as_of, _ASIDE)
     parts = values.with_row_index("row").partition_by("kpi", as_dict=True, maintain_order=True)
     made = [
         _kpi_effects(connection, by_name[str(name)], rows, record_types, types, zone)
@@ -79,6 +84,51 @@ def with_effects(
         nothing = [pl.lit(None, dtype=pl.Float64).alias(name) for name in ("worst", "best")]
         return values.with_columns(pl.lit(0, dtype=pl.Int64).alias("aside"), *nothing)
     return pl.concat(made).sort("row").drop("row")
+
+
+def changed_days(
+    connection: duckdb.DuckDBPyConnection,
+    kpis: Iterable[Kpi],
+    record_types: Mapping[str, RecordType],
+    zone: str,
+    as_of: datetime,
+    last_day: date,
+) -> dict[str, tuple[date, date]]:
+    """The first and last day in which rows set aside, or no longer, since `keep_aside` can count.
+
+    By KPI; those without such rows are not there.
+    """
+    connection.execute(
+        f"create or replace temp table changed_aside as\n"
+        f"(({_ASIDE}) except all (from sqm.kept_aside))\nunion all\n"
+        f"((from sqm.kept_aside) except all ({_ASIDE}))"
+    )
+    rows = connection.execute("select distinct records from changed_aside").fetchall()
+    types = {row[0] for row in rows} & record_types.keys()
+    for records in sorted(types):
+        _read_aside(connection, record_types[records], as_of, "from changed_aside")
+    found: dict[str, tuple[date, date]] = {}
+    for kpi in kpis:
+        for part in parts_of(kpi):
+            if part.records not in types:
+                continue
+            entries = _entries(connection, kpi, part, record_types[part.records], zone)
+            begun = pl.coalesce("began", "since", pl.lit(EVER)).min()
+            gone = pl.coalesce("until" if part.until else "began", pl.lit(last_day)).max()
+            if not entries.is_empty():
+                begin, end = entries.select(begun.alias("begin"), gone.alias("end")).row(0)
+                known = found.get(kpi.name, (begin, end))
+                found[kpi.name] = min(begin, known[0]), max(end, known[1])
+    for records in types:
+        connection.execute(f"drop table {_table(records)}")
+    connection.execute("drop table changed_aside")
+    return found
+
+
+def keep_aside(connection: duckdb.DuckDBPyConnection) -> None:
+    """Note what is set aside now, for `changed_days` of the next computation."""
+    connection.execute("delete from sqm.kept_aside")
+    connection.execute(f"insert into sqm.kept_aside {_ASIDE}")
 
 
 def parts_of(kpi: Kpi) -> tuple[Part, ...]:
@@ -106,7 +156,7 @@ def _table(records: str) -> str:
 
 
 def _read_aside(
-    connection: duckdb.DuckDBPyConnection, record_type: RecordType, as_of: datetime
+    connection: duckdb.DuckDBPyConnection, record_type: RecordType, as_of: datetime, source: str
 ) -> None:
     """A table of the rows set aside as records: `<column>`, and whether it can be trusted.
 
@@ -126,11 +176,8 @@ def _read_aside(
         ]
     connection.execute(
         f"create or replace temp table {_table(record_type.name)} as\n"
-        "select case when record is null then (\n"
-        "    select max(as_of) from sqm.runs\n"
-        "    where state = 'published' and started_at < first_aside_at) end as _since,\n"
-        f"  $as_of as _as_of, {', '.join(columns)}\n"
-        "from sqm.quarantine where records = $records",
+        f"select since as _since, $as_of as _as_of, {', '.join(columns)}\n"
+        f"from ({source}) where records = $records",
         {"records": record_type.name, "as_of": as_of.astimezone(UTC).replace(tzinfo=None)},
     )
 

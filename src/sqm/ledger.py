@@ -18,7 +18,8 @@ import polars as pl
 from sqm.basis import Basis
 from sqm.causes import Explained, explain_changes, note_bases
 from sqm.expressions import literal, quote
-from sqm.snapshot import COLUMNS, FIRST_COLUMNS, RESTATEMENT_COLUMNS
+from sqm.frames import make_table
+from sqm.snapshot import FIRST_COLUMNS, LEDGER_COLUMNS, RESTATEMENT_COLUMNS
 from sqm.terms import Status
 from sqm.transactions import transaction
 from sqm.windows import add_months
@@ -35,7 +36,7 @@ _FIRST = {
     "first_published_at": "TIMESTAMP",
     "first_run_id": "VARCHAR",
 }
-_REST = tuple(name for name in COLUMNS if name not in _KEY)
+_REST = tuple(name for name in LEDGER_COLUMNS if name not in _KEY)
 _KEY_HASH = f"hash({', '.join(map(quote, _KEY))})"
 _REST_HASH = f"hash({', '.join(map(quote, _REST))})"
 _STAGED = ("alike", "new_values", "differing", "vanished", "groups", "closed_days", "causes")
@@ -65,16 +66,22 @@ class Provenance:
 
 
 def keep_values(
-    connection: duckdb.DuckDBPyConnection, values: pl.DataFrame, computation: Provenance
+    connection: duckdb.DuckDBPyConnection,
+    values: pl.DataFrame,
+    computation: Provenance,
+    within: str = "",
 ) -> pl.DataFrame:
     """Make `values` the current ones; the same rows with FIRST_COLUMNS beside them.
+
+    `within`: a table with the keys (all but the start of the period) of values that were computed
+    now; others are kept as they are where `values` does not have them. Without it all were.
 
     Writes only what changed, all at once. Values of a KPI, window or dimension that is not
     defined now stay as they are; so do those of periods that were not over as of the computation,
     when later ones have been published: an earlier moment says nothing about them.
     """
     bound = {"run_id": computation.run_id, "at": computation.at}
-    _stage(connection, values, computation)
+    _stage(connection, values, computation, within)
     with transaction(connection):
         explained = explain_changes(
             connection,
@@ -83,7 +90,7 @@ def keep_values(
             computation.as_of,
             computation.release,
         )
-        _register(connection, "causes", _causes_frame(explained))
+        make_table(connection, "causes", _causes_frame(explained))
         connection.execute(_restate_sql(computation), bound)
         connection.execute(_change_sql(), bound)
         connection.execute(_withdraw_sql())
@@ -134,23 +141,29 @@ def recent_restatements(connection: duckdb.DuckDBPyConnection, at: datetime) -> 
 
 
 def _stage(
-    connection: duckdb.DuckDBPyConnection, values: pl.DataFrame, computation: Provenance
+    connection: duckdb.DuckDBPyConnection,
+    values: pl.DataFrame,
+    computation: Provenance,
+    within: str,
 ) -> None:
     """The new values and how they compare with the kept ones, as temporary tables."""
     _adapt(connection)
     _stage_values(connection, values)
     groups = [(b.kpi, window, by) for b in computation.bases for window, by in b.groups]
     names = {"kpi": pl.String, "window": pl.String, "by": pl.String}
-    _register(connection, "groups", pl.DataFrame(groups, names, orient="row"))
+    make_table(connection, "groups", pl.DataFrame(groups, names, orient="row"))
     days = {"since": pl.Date, "until": pl.Date}
     closed = pl.DataFrame(list(computation.closed), days, orient="row")
-    _register(connection, "closed_days", closed)
+    make_table(connection, "closed_days", closed)
     bound = {"today": computation.today}
+    key = 'kpi, "window", period_end, "by", segment'
+    limit = f"semi join {within} using ({key})\n" if within else ""
     connection.execute(_differing_sql(), bound | {"at": computation.at})
     connection.execute(
         "create or replace temp table vanished as\n"
         "select o.rowid as kept\n"
         'from sqm.kpi_values as o semi join temp.groups using (kpi, "window", "by")\n'
+        f"{limit}"
         "where o.rowid not in (select kept from temp.alike where kept is not null"
         " union all select kept from temp.differing where kept is not null)\n"
         f"  and o.reason is distinct from {literal(WITHDRAWN)}\n"
@@ -162,10 +175,11 @@ def _stage(
 def _stage_values(connection: duckdb.DuckDBPyConnection, values: pl.DataFrame) -> None:
     """Which values are kept as they are, in `alike`, and all the others, in `new_values`."""
     columns = ", ".join(
-        f"cast({quote(name)} as {t}) as {quote(name)}" for name, t in COLUMNS.items()
+        f"cast({quote(name)} as {t}) as {quote(name)}" for name, t in LEDGER_COLUMNS.items()
     )
     typed = f"(select place, {columns} from given)"
-    connection.register("given", values.with_row_index("place").to_arrow())
+    ledger = values.select(list(LEDGER_COLUMNS)).with_row_index("place")
+    connection.register("given", ledger.to_arrow())
     connection.execute(
         "create or replace temp table hashed as\n"
         f"select place, is_final, {_KEY_HASH} as _key, {_REST_HASH} as _hash from {typed}"
@@ -187,7 +201,7 @@ def _differing_sql() -> str:
     """
     differs = "\n    or ".join(
         _differs(name) if sql_type == "DOUBLE" else f"o.{name} is distinct from n.{name}"
-        for name, sql_type in COLUMNS.items()
+        for name, sql_type in LEDGER_COLUMNS.items()
         if name in _REST
     )
     same = " and ".join(f"o.{quote(name)} = n.{quote(name)}" for name in ("_key", *_KEY))
@@ -238,7 +252,7 @@ def _restate_sql(computation: Provenance) -> str:
 
 def _change_sql() -> str:
     """Put the changed and the new values beside the rows that they replace."""
-    columns = ", ".join(f"n.{quote(name)}" for name in (*COLUMNS, "_key", "_hash"))
+    columns = ", ".join(f"n.{quote(name)}" for name in (*LEDGER_COLUMNS, "_key", "_hash"))
     first = {f"first_{name}": f"n.{name}" for name in _FIGURES}
     first |= {"first_published_at": "$at", "first_run_id": "$run_id"}
     firsts = ",\n  ".join(
@@ -258,7 +272,7 @@ def _withdraw_sql() -> str:
     return (
         f"insert into sqm.kpi_values by name\nselect {kept}, 0 as sample_size,"
         f" {literal(Status.NO_DATA)} as status, true as is_final, {literal(WITHDRAWN)} as reason,"
-        " 0 as excluded, '' as exclusions, '' as signal, '' as chart, 0 as limit_points\n"
+        " 0 as excluded, '' as exclusions\n"
         "from temp.vanished as v join sqm.kpi_values as o on o.rowid = v.kept\n"
         "where o.first_published_at is not null"
     )
@@ -281,11 +295,11 @@ def _adapt(connection: duckdb.DuckDBPyConnection) -> None:
 
     DuckDB does not promise the same hash in every release.
     """
-    for name, sql_type in (COLUMNS | _FIRST).items():
+    for name, sql_type in (LEDGER_COLUMNS | _FIRST).items():
         connection.execute(
             f"alter table sqm.kpi_values add column if not exists {quote(name)} {sql_type}"
         )
-    made_by = f"duckdb {duckdb.__version__}: {', '.join(COLUMNS)}"
+    made_by = f"duckdb {duckdb.__version__}: {', '.join(LEDGER_COLUMNS)}"
     known = connection.execute(
         "select made_by from sqm.hashes where records = 'sqm.kpi_values'"
     ).fetchall()
@@ -296,10 +310,3 @@ def _adapt(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(
             "insert or replace into sqm.hashes values ('sqm.kpi_values', ?)", [made_by]
         )
-
-
-def _register(connection: duckdb.DuckDBPyConnection, table: str, content: pl.DataFrame) -> None:
-    """Make a temporary table of a frame."""
-    connection.register("given", content.to_arrow())
-    connection.execute(f"create or replace temp table {table} as from given")
-    connection.unregister("given")

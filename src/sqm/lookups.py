@@ -6,7 +6,7 @@ the records whose answer can count, and kept as a small table that the scans joi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sqm.clock_queries import RECORD, records_sql
@@ -44,36 +44,30 @@ class Lookups:
         return lookup
 
 
-def lookup_sql(lookup: Lookup, limits: Mapping[str, str]) -> str:
+def lookup_sql(lookup: Lookup, wanted: Iterable[str], limit: str = "") -> str:
     """The query for the nearest related record: `_record` and the moment of its `event`.
 
-    `limits` has a condition on record `t` for scans that read only some of their days.
+    wanted: conditions on record `t`, one of which it meets if its answer counts; `limit`: one that
+    it must meet besides.
     """
     relation = lookup.relation
     table = records_sql(lookup.records, lookup.clocks)
     same, event, mine = quote(relation.same), quote(relation.event), quote(_mine(relation))
     counts = f" and ({render(relation.where)})" if relation.where else ""
-    asked = [
-        f"({text}) and {limits[scan]}" if scan in limits else f"({text})"
-        for scan, text in lookup.wanted
-    ]
-    wanted = " or\n      ".join(dict.fromkeys(asked))
-    # where few records ask, most events need not be sorted
-    are_few = all(scan in limits for scan, _ in lookup.wanted)
-    form = "materialized " if are_few else ""
-    known = f"{same} in (select same from _asked)" if are_few else f"{same} is not null"
+    asked = " or\n      ".join(dict.fromkeys(f"({text})" for text in wanted)) or "true"
+    limited = f"\n    and {limit}" if limit else ""
     return (
-        f"with _asked as {form}(\n"
+        "with _asked as (\n"
         f"  select {RECORD}, {same} as same, {mine} as mine\n"
         f"  from {table} as t\n"
-        f"  where {same} is not null and {mine} is not null\n    and ({wanted or 'true'})\n"
+        f"  where {same} is not null and {mine} is not null\n    and ({asked}){limited}\n"
         ")\n"
         f"select t.{RECORD}, o.event\n"
         "from _asked as t\n"
         "asof join (\n"
         f"  select {same} as same, {event} as event\n"
         f"  from {table}\n"
-        f"  where {known} and {event} < $as_of{counts}\n"
+        f"  where {same} is not null and {event} < $as_of{counts}\n"
         f") as o on t.same = o.same and o.event {'>' if relation.after else '<'} t.mine\n"
         f"where {_near('o.event', 't.mine', relation, lookup.within_days)}"
     )

@@ -77,6 +77,7 @@ class Scan:
     def fingerprint(self) -> str:
         """A text that changes when the day rows of the same records would."""
         parts = (
+            2,  # the form of day rows: with the number of records
             self.records.columns,
             self.at,
             self.zone,
@@ -109,7 +110,7 @@ class Scan:
         """The column with the amounts themselves, for quantiles."""
         column = self.amounts.setdefault(amount, f"x{len(self.amounts)}")
         wanted = [f"{column} is not null", *self._conditions(conditions, amount)]
-        sql = f"list({column}) filter (where {' and '.join(wanted)})"
+        sql = f"list({column}::double) filter (where {' and '.join(wanted)})"
         return self.lists.setdefault(sql, f"l{len(self.lists)}")
 
     def relate(self, related: Mapping[str, Related], lookups: Lookups) -> dict[str, str]:

@@ -185,6 +185,48 @@ create table if not exists sqm.kept (
     definitions varchar
 );
 """
+_TOUCHED_ROWS = """
+drop table if exists sqm.touched_days;
+create table if not exists sqm.touched_rows (
+    scan varchar,
+    day date,
+    level varchar,
+    segment varchar
+);
+alter table sqm.kept add column if not exists newest timestamp;
+delete from sqm.kept;
+create table if not exists sqm.kept_aside (
+    records varchar,
+    record varchar,
+    offending varchar,
+    since timestamp
+);
+"""
+_CHARTS = """
+create table if not exists sqm.kpi_charts (
+    kpi varchar,
+    "window" varchar,
+    "by" varchar,
+    segment varchar,
+    period_start date,
+    period_end date,
+    center double,
+    limit_low double,
+    limit_high double,
+    signal varchar,
+    chart varchar,
+    limit_points bigint,
+    ewma double,
+    ewma_low double,
+    ewma_high double,
+    cusum_high double,
+    cusum_low double
+)
+"""
+_CHART_COLUMNS = (
+    "center limit_low limit_high signal chart limit_points"
+    " ewma ewma_low ewma_high cusum_high cusum_low"
+)
 
 
 def _make_schema(connection: duckdb.DuckDBPyConnection) -> None:
@@ -233,6 +275,14 @@ def _add_ledger(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_FIRST_PUBLISHED)
 
 
+def _add_touched_rows(connection: duckdb.DuckDBPyConnection) -> None:
+    """The values are computed anew once, and with them the charts."""
+    connection.execute(_TOUCHED_ROWS)
+    connection.execute(_CHARTS)
+    for column in _CHART_COLUMNS.split():
+        connection.execute(f"alter table sqm.kpi_values drop column if exists {column}")
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _make_schema,  # version 1
     _add_cursors,  # 2: pulls note whether they are full and how far they reach
@@ -240,6 +290,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _add_day_rows,  # 4: values are updated from kept day rows
     _add_quarantined_records,  # 5: quarantine keeps the record, so that its effect can be computed
     _add_ledger,  # 6: values as first published, and the causes of restatements
+    _add_touched_rows,  # 7: what is touched is noted by segment, and what was set aside before
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -29,7 +29,7 @@ from sqm.compute import Computation, local_date
 from sqm.definitions import counted
 from sqm.errors import WarehouseError
 from sqm.files import replace_file
-from sqm.ledger import Provenance, keep_values, recent_restatements
+from sqm.ledger import Provenance, recent_restatements
 from sqm.months import closed_stretches, note_review, read_closings, review_before
 from sqm.project import Project
 from sqm.pull import Pulled
@@ -58,7 +58,7 @@ from sqm.snapshot import (
 from sqm.staging import partial_sources, staged_records
 from sqm.terms import WORST_FIRST, Status
 from sqm.transactions import transaction
-from sqm.update import settle, update_values
+from sqm.update import forget_values, update_values
 from sqm.upsert import Accepted
 from sqm.warehouse import open_warehouse
 from sqm.windows import add_months, parse_month
@@ -96,7 +96,8 @@ def refresh(
 ) -> Published:
     """Bring every KPI up to date and publish them; `say` gets a line after each step.
 
-    `full` pulls all of each source, even where it could bring only what changed.
+    `full` pulls all of each source, even where it could bring only what changed, and computes
+    every value from all records.
     """
     count = len(project.settings.sources) + 3
     with running(project, clock, as_of, say) as run:
@@ -108,7 +109,7 @@ def refresh(
         for line in describe_validated(validated):
             say(line)
         steps.begin("compute", count - 2, count)
-        values = compute(project, run)
+        values = compute(project, run, clock(), full)
         say(f"computed {counted(len(project.kpis), 'KPI')}, {values.height:,} values")
         steps.begin("publish", count - 1, count)
         published = publish(project, run, values, validated.rules, clock())
@@ -174,10 +175,17 @@ def validate(project: Project, run: Run) -> Validated:
     return Validated(tuple(facts), tuple(accepted))
 
 
-def compute(project: Project, run: Run) -> pl.DataFrame:
-    """All KPI values from the accepted records; columns as in snapshot.COLUMNS."""
+def compute(project: Project, run: Run, now: datetime, full: bool = False) -> pl.DataFrame:
+    """All KPI values from the accepted records, kept in the ledger as of `now`.
+
+    Only what has changed is computed, unless `full`. Columns as in snapshot.COLUMNS and
+    FIRST_COLUMNS.
+    """
     with _confined(project) as connection:
-        return update_values(connection, _computation(project, run))
+        if full:
+            forget_values(connection)
+        provenance = provenance_of(project, run, now)
+        return update_values(connection, _computation(project, run), provenance)
 
 
 def _computation(project: Project, run: Run) -> Computation:
@@ -199,11 +207,9 @@ def publish(
     rules: tuple[RuleFacts, ...],
     now: datetime,
 ) -> Published:
-    """Keep the values in the warehouse and make them the current snapshot."""
+    """Make the values the current snapshot."""
     settings = project.settings
     with _confined(project) as connection:
-        values = keep_values(connection, values, provenance_of(project, run, now))
-        settle(connection, _computation(project, run))
         restated = restated_since_published(connection, project.state)
         restatements = recent_restatements(connection, utc_naive(now))
         sources = source_facts(connection, project, utc_naive(run.as_of))

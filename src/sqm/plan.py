@@ -24,37 +24,49 @@ from sqm.local_time import local_time_sql
 from sqm.lookups import join_sql, lookup_sql, mark_sql
 from sqm.measures import Recipe, Scan, Scans, recipe_of
 from sqm.records import RecordType
+from sqm.rollup import period_steps, touched_sql
 from sqm.snapshot import SEPARATOR
-from sqm.windows import Unit, Window
+from sqm.statements import Step, comma, create_step, lines
+from sqm.windows import Window
 
 NOT_RECORDED = "(not recorded)"
+RECORDS = "records"  # column of the day rows: how many records they are made of
 PERIOD = "period_start, period_end, level, segment"  # level: the dimensions, joined by comma
-ORDER = "level, segment, period_start, period_end"
+
+_IS_AFFECTED = "t.{key} in (select record_key from affected_{records})"
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a plan computes anew; everything, unless said otherwise.
 
-    scans: of these scans only the days in the table `touched_<scan>` (column `day`).
-    by_period: only values of periods in the table `touched_periods` (`window`, `period_end`), and
-    of stocks, which carry on, from the first day in `touched_days` (`day`).
+    scans: the day rows of these scans; None: of all.
+    affected_only: of the records whose keys are in the table `affected_<records>` (`record_key`).
+    by_period: the values of the cells in the table `touched_periods` (`footing`, `window`,
+    `period_start`, `period_end`, `level`, `segment`).
     """
 
-    scans: frozenset[str] = frozenset()
+    scans: frozenset[str] | None = None
+    affected_only: bool = False
     by_period: bool = False
+
+    def has(self, scan: str) -> bool:
+        return self.scans is None or scan in self.scans
 
 
 EVERYTHING = Scope()
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One statement of the plan, with what it is for and the table it makes, if any."""
+class Footing:
+    """What the values of a KPI rest on: its scans, and whether they carry on, as a stock does."""
 
-    purpose: str
-    sql: str
-    table: str = ""
+    scans: tuple[str, ...]
+    carries: bool = False
+
+    @property
+    def name(self) -> str:
+        return "+".join(self.scans) + (" carried on" if self.carries else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,8 @@ class Plan:
     results: Mapping[str, Result]
     unadjusted: Mapping[str, Result]
     removed: Mapping[str, Mapping[str, Result]]
+    footings: Mapping[str, Footing]  # of each KPI, by its name
+    clocks: Mapping[str, Clock]  # those that `day_rows` needs
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -117,21 +131,48 @@ def make_plan(
         }
     # the recipes are complete, so each scan knows all its measures now
     made = scans.made.values()
+    footings = {name: _footing(recipe) for name, recipe in results.items()}
+    resting = {
+        scan.name: sorted({f.name for f in footings.values() if scan.name in f.scans})
+        for scan in made
+    }
     return Plan(
         scans={scan.name: scan for scan in made},
         day_rows=(
             _local_time_step(zone, until),
             *_lookup_steps(scans, scope),
-            *(_day_rows_step(scan, scope) for scan in made),
+            *(_day_rows_step(scan, scope) for scan in made if scope.has(scan.name)),
         ),
-        periods=tuple(step for scan in made for step in _period_steps(scan, scope)),
+        periods=tuple(
+            step
+            for scan in made
+            for step in period_steps(scan, _touched(resting[scan.name], scope))
+        ),
         results={name: _result(recipe, scope) for name, recipe in results.items()},
         unadjusted={name: _result(recipe, scope) for name, recipe in unadjusted.items()},
         removed={
             name: {reason: _result(recipe, scope) for reason, recipe in recipes.items()}
             for name, recipes in removed.items()
         },
+        footings=footings,
+        clocks={
+            name: clock
+            for scan in made
+            if scope.has(scan.name)
+            for name, clock in scan.clocks.items()
+        },
     )
+
+
+def _touched(footings: Iterable[str], scope: Scope) -> str:
+    """Where to find the touched periods of these footings; empty where all are asked for."""
+    listed = ", ".join(map(literal, footings))
+    return f"from touched_periods where footing in ({listed})" if scope.by_period else ""
+
+
+def _footing(recipe: Recipe) -> Footing:
+    others = () if recipe.other is None else (recipe.other.name,)
+    return Footing((recipe.scan.name, *others), isinstance(recipe.kpi, Stock))
 
 
 def describe_plan(plan: Plan) -> str:
@@ -154,42 +195,22 @@ def _local_time_step(zone: str, until: date) -> Step:
 
 
 def _lookup_steps(scans: Scans, scope: Scope) -> Iterator[Step]:
-    limits = {
-        scan.name: _in_touched_days(scan)
-        for scan in scans.made.values()
-        if scan.name in scope.scans
-    }
+    limit = _IS_AFFECTED if scope.affected_only else ""
     for lookup in scans.lookups.made.values():
+        wanted = [asked for asked in lookup.wanted if scope.has(asked[0])]
+        if lookup.wanted and not wanted:
+            continue
         relation = lookup.relation
         side = "after" if relation.after else "before"
         purpose = f"nearest of {lookup.records.name} {side} each, by {relation.same}"
-        yield _create(purpose, lookup.name, lookup_sql(lookup, limits))
+        limited = limit.format(key=quote(lookup.records.key), records=lookup.records.name)
+        sql = lookup_sql(lookup, [text for _, text in wanted], limited)
+        yield create_step(purpose, lookup.name, sql)
 
 
 def _day_rows_step(scan: Scan, scope: Scope) -> Step:
     purpose = f"one pass over {scan.records.name} by {scan.at}"
-    return _create(purpose, f"scan_{scan.name}", _scan_sql(scan, scope))
-
-
-def _period_steps(scan: Scan, scope: Scope) -> Iterator[Step]:
-    yield _create("empty days as zero", f"dense_{scan.name}", _dense_sql(scan))
-    for window in scan.windows:
-        sql = _rolling_sql if window.is_rolling else _calendar_sql
-        name = f"{window.name}_{scan.name}"
-        yield _create(f"days into {window.name}", name, sql(scan, window, scope))
-
-
-def _in_touched_days(scan: Scan) -> str:
-    return f"{scan.day_of('t')} in (select day from touched_{scan.name})"
-
-
-def _in_touched_periods(window: Window, period_end: str) -> str:
-    chosen = f'select period_end from touched_periods where "window" = {literal(window.name)}'
-    return f"{period_end} in ({chosen})"
-
-
-def _create(purpose: str, table: str, sql: str) -> Step:
-    return Step(purpose, f"create or replace temp table {table} as\n{sql}", table)
+    return create_step(purpose, f"scan_{scan.name}", _scan_sql(scan, scope))
 
 
 def _scan_sql(scan: Scan, scope: Scope) -> str:
@@ -204,13 +225,17 @@ def _scan_sql(scan: Scan, scope: Scope) -> str:
     inner += [f"({sql}) as {name}" for sql, name in scan.amounts.items()]
     outer = ["day", f"{_grouping_name(scan.groupings, dimensions)} as level"]
     outer.append(f"{_segment(scan.groupings, dimensions)} as segment")
+    outer.append(f"count(*) as {RECORDS}")
     outer += [f"{sql} as {name}" for sql, name in (scan.measures | scan.lists).items()]
     sets = ", ".join(f"({', '.join(['day', *map(quote, g)])})" for g in scan.groupings)
     bound = f"{at} <= $today" if scan.is_by_date else f"{at} < $as_of"
-    limit = f"  and {_in_touched_days(scan)}" if scan.name in scope.scans else ""
-    return _lines(
-        f"select\n  {_comma(outer)}",
-        f"from (\n  select\n    {_comma(inner, 4)}",
+    limit = ""
+    if scope.affected_only:
+        affected = _IS_AFFECTED.format(key=quote(scan.records.key), records=scan.records.name)
+        limit = f"  and {affected}"
+    return lines(
+        f"select\n  {comma(outer)}",
+        f"from (\n  select\n    {comma(inner, 4)}",
         f"  from {rows_sql(scan)}",
         f"  where {bound}",
         limit,
@@ -261,63 +286,6 @@ def _mask(grouping: Sequence[str], dimensions: Sequence[str]) -> int:
     return int("".join(bits), 2)
 
 
-def _dense_sql(scan: Scan) -> str:
-    day_rows = f"scan_{scan.name}"
-    columns = [f"coalesce(d.{name}, 0) as {name}" for name in scan.measures.values()]
-    columns += [
-        f"sum(coalesce(d.{name}, 0)) over (partition by level, segment order by day)"
-        f" as running_{name}"
-        for name in sorted(scan.running)
-    ]
-    return _lines(
-        f"select\n  {_comma(['day', 'level', 'segment', *columns])}",
-        "from (",
-        "  select cast(unnest(generate_series(coalesce(min(day), $last_day), $last_day,"
-        " interval 1 day)) as date) as day",
-        f"  from {day_rows}\n)",
-        "cross join (",
-        f"  select '' as level, '' as segment union select level, segment from {day_rows}\n)",
-        f"left join {day_rows} as d using (day, level, segment)",
-    )
-
-
-def _calendar_sql(scan: Scan, window: Window, scope: Scope) -> str:
-    start = "day" if window.unit is Unit.DAY else f"cast(date_trunc('{window.unit}', day) as date)"
-    end = f"cast({start} + interval 1 {window.unit} as date)"
-    columns = [f"sum({name}) as {name}" for name in scan.measures.values()]
-    columns += [f"arg_max(running_{name}, day) as running_{name}" for name in sorted(scan.running)]
-    is_limited = scope.by_period and not scan.running
-    return _lines(
-        f"select\n  {_comma([f'{start} as period_start', f'{end} as period_end'])},",
-        f"  {_comma(['level', 'segment', *columns])}",
-        f"from dense_{scan.name}",
-        f"where {_in_touched_periods(window, end)}" if is_limited else "",
-        "group by all",
-        f"order by {ORDER}",
-    )
-
-
-def _rolling_sql(scan: Scan, window: Window, scope: Scope) -> str:
-    end = "cast(day + 1 as date)"
-    if window.length:
-        start = f"cast({end} - interval {window.length} {window.unit} as date)"
-    else:
-        start = f"cast(date_trunc('{window.unit}', day) as date)"
-    columns = [f"sum({name}) over w as {name}" for name in scan.measures.values()]
-    columns += [f"running_{name}" for name in sorted(scan.running)]
-    period = [f"{start} as period_start", f"{end} as period_end"]
-    is_limited = scope.by_period and not scan.running
-    return _lines(
-        f"select\n  {_comma([*period, 'level', 'segment', *columns])}",
-        f"from dense_{scan.name}",
-        "window w as (partition by level, segment order by day"
-        f" rows between (day - {start}) preceding and current row)",
-        "qualify period_end <= $today",
-        f"  and {_in_touched_periods(window, 'period_end')}" if is_limited else "",
-        f"order by {ORDER}",
-    )
-
-
 def _result(recipe: Recipe, scope: Scope) -> Result:
     """The rows of a KPI in all its windows, in a fixed order.
 
@@ -330,7 +298,7 @@ def _result(recipe: Recipe, scope: Scope) -> Result:
     rows = Step(f"values of {recipe.kpi.name}", sql)
     if not recipe.amounts:
         return Result(rows)
-    return Result(rows, Step(f"amounts of {recipe.kpi.name}, by day", _amounts_sql(recipe)))
+    return Result(rows, Step(f"amounts of {recipe.kpi.name}, by day", _amounts_sql(recipe, scope)))
 
 
 def _rows_sql(recipe: Recipe, window: Window, scope: Scope) -> str:
@@ -352,40 +320,29 @@ def _rows_sql(recipe: Recipe, window: Window, scope: Scope) -> str:
     if recipe.other is not None:
         second = f"{window.name}_{recipe.other.name}"
         source = f"{table} as a full join {second} as b using ({PERIOD})"
+    touched = _touched([_footing(recipe).name], scope)
     # the total has a row for every period; a segment has one where it had records
     present = "" if isinstance(kpi, PointInTime) else "where segment = '' or sample_size > 0"
-    return _lines(
-        f"select * from (\n  select\n    {_comma(columns, 4)}",
+    return lines(
+        f"select * from (\n  select\n    {comma(columns, 4)}",
         f"  from {source}",
         f"  where level in ({_levels(kpi)})",
-        f"    and {_limit(kpi, window)}" if scope.by_period else "",
         ")",
+        touched_sql(touched, window, "by"),
         present,
     )
 
 
-def _limit(kpi: BaseKpi, window: Window) -> str:
-    if isinstance(kpi, Stock):
-        return "period_end > (select min(day) from touched_days)"
-    return _in_touched_periods(window, "period_end")
-
-
-def _amounts_sql(recipe: Recipe) -> str:
-    return _lines(
+def _amounts_sql(recipe: Recipe, scope: Scope) -> str:
+    scan = recipe.scan.name
+    return lines(
         f'select level as "by", segment, day, {recipe.amounts} as amounts',
-        f"from scan_{recipe.scan.name}",
+        f"from scan_{scan}",
         f"where level in ({_levels(recipe.kpi)}) and len({recipe.amounts}) > 0",
+        f"  and day in (from needed_{scan})" if scope.by_period else "",
         "order by level, segment, day",
     )
 
 
 def _levels(kpi: BaseKpi) -> str:
     return ", ".join(literal(",".join(grouping)) for grouping in kpi.groupings)
-
-
-def _comma(parts: Iterable[str], indent: int = 2) -> str:
-    return (",\n" + " " * indent).join(parts)
-
-
-def _lines(*parts: str) -> str:
-    return "\n".join(part for part in parts if part)

@@ -72,7 +72,8 @@ CHART_COLUMNS = {
     "cusum_high": "DOUBLE",  # sums of the deviations above and below, in sigmas, never below 0
     "cusum_low": "DOUBLE",
 }
-COLUMNS = VALUE_COLUMNS | EFFECT_COLUMNS | CHART_COLUMNS
+LEDGER_COLUMNS = VALUE_COLUMNS | EFFECT_COLUMNS  # what the ledger keeps; charts are drawn anew
+COLUMNS = LEDGER_COLUMNS | CHART_COLUMNS
 # Beside them in the file: the value as it was when it was first published as final.
 FIRST_COLUMNS = {
     "first_value": "DOUBLE",  # null with no moment: not final yet; with one: there was no value

@@ -1,60 +1,141 @@
-"""Touched: the days whose sums, and the periods whose values, changed records can have moved.
+"""Touched: the records whose part in the sums, and the values, that changes can have moved.
 
-In: the change log (changes.py), two moments of computation. Out: SQL for temporary tables that
-limit a plan to what has to be computed anew (plan.Scope).
+In: the change log (changes.py), two moments of computation, the kept day rows. Out: SQL for the
+temporary tables that limit a plan to what has to be computed anew (plan.Scope).
+
+    change log, time --> affected records --> touched rows of days --> touched periods
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqm.changes import before_table, touched_table
 from sqm.expressions import literal, quote
 from sqm.measures import Scan
+from sqm.plan import Footing
+from sqm.records import RecordType
 from sqm.terms import Related
 from sqm.windows import Window
 
-DAYS = "touched_days"
-PERIODS = "touched_periods"
+CELLS = "touched_cells"  # footing, day, level, segment
+PERIODS = "touched_periods"  # footing, window, period_start, period_end, level, segment
+ROWS = "sqm.touched_rows"  # scan, day, level, segment
 
 
-def touched_scan_sql(scan: Scan, since: datetime, as_of: datetime) -> str:
-    """The days of a scan to be read again: `since` is when it was read last; both UTC, naive.
+def asked_sql(scans: Sequence[Scan], since: datetime, as_of: datetime) -> str:
+    """The keys of changed records of one type, and of those that only time has moved.
 
-    These are the days of changed records, by their old and their new timestamps, of records whose
-    look-up a changed record can answer, and what the passing of time brings: records that have
-    happened since, and cohorts that have matured.
+    Between `since` and `as_of` (UTC, naive) they have happened, or their cohorts have matured.
     """
-    parts = [f"select {scan.day_of('c')} as day from _changed as c where {_at(scan)} is not null"]
-    parts += [_near_sql(scan, relation) for relation in scan.marks]
-    for matures_after_days in sorted({0, *scan.matures_after_days}):
-        ago = timedelta(days=matures_after_days)
-        first, last = (local_day(moment - ago, scan.zone) for moment in (since, as_of))
-        parts.append(f"select cast(unnest({_series(first, last)}) as date)")
-    listed = "\n  union all\n".join(parts)
+    records = scans[0].records
+    name, key = quote(records.name), quote(records.key)
+    parts = [
+        f"select record_key from {touched_table(records.name)}",
+        f"select {key} from {before_table(records.name)}",
+    ]
+    for column, matures_after_days in sorted(_timed_columns(scans)):
+        ago, at = timedelta(days=matures_after_days), quote(column)
+        first, last = since - ago, as_of - ago
+        if _is_date(records, column):
+            first, last = first - timedelta(days=1), last + timedelta(days=1)
+        parts.append(
+            f"select {key} from {name} where {at} >= timestamp '{first}'"
+            f" and {at} <= timestamp '{last}'"
+        )
+    return "select record_key from (\n" + "\nunion\n".join(parts) + "\n) where record_key not null"
+
+
+def reach_sql(relation: Related, asked: str) -> str:
+    """How far records related to those in the table `asked` can be away, as texts.
+
+    One row: first and last moment of records that may ask, first and last event that may answer.
+    """
+    event, mine = quote(relation.event), quote(relation.after or relation.before or "")
+    near, far = f"to_days({relation.within_days})", f"to_days({2 * relation.within_days})"
     return (
-        f"create or replace temp table touched_{scan.name} as\n"
-        f"with _changed as materialized (\n{_changed_sql(scan)}\n)\n"
-        f"select distinct day from (\n{listed}\n) where day is not null"
+        f"select cast(min({event}) - {near} as varchar), cast(max({event}) + {near} as varchar),\n"
+        f"  cast(least(min({event}) - {far}, min({mine}) - {near}) as varchar),\n"
+        f"  cast(greatest(max({event}) + {far}, max({mine}) + {near}) as varchar)\n"
+        f"from {asked}"
     )
 
 
-def touched_periods_sql(windows: Iterable[Window]) -> str:
-    """The periods of each window that hold a touched day."""
-    listed = "\nunion\n".join(_periods_sql(window) for window in windows)
-    return f"create or replace temp table {PERIODS} as\n{listed}"
+def related_sql(
+    records: RecordType, relation: Related, asked: str, reach: Sequence[str | None]
+) -> str:
+    """The places of records that may ask about those in the table `asked`, or answer."""
+    event, mine = quote(relation.event), quote(relation.after or relation.before or "")
+    same = quote(relation.same)
+    parts = [
+        f"select rowid as place from {quote(records.name)} where {same} in"
+        f" (select {same} from {asked}) and {column} >= timestamp '{first}'"
+        f" and {column} <= timestamp '{last}'"
+        for column, first, last in ((mine, *reach[:2]), (event, *reach[2:]))
+        if first is not None and last is not None
+    ]
+    return "\nunion all\n".join(parts)
 
 
-def passed_days_sql(first: date, last: date, matures_after_days: Iterable[int]) -> str:
-    """The days in which a value changes because time has passed: it is over, mature or final."""
+def near_sql(records: RecordType, relation: Related, table: str, asked: str) -> str:
+    """The keys of records in `table` that one in `asked` may be the answer to."""
+    same, event = quote(relation.same), f"c.{quote(relation.event)}"
+    mine = f"t.{quote(relation.after or relation.before or '')}"
+    span = f"to_days({relation.within_days})"
+    near = f"{event} > {mine} and {event} <= {mine} + {span}"
+    if relation.before is not None:
+        near = f"{event} < {mine} and {event} >= {mine} - {span}"
+    return (
+        f"select t.{quote(records.key)} from {table} as t join {asked} as c\n"
+        f"  on t.{same} = c.{same} and {near}"
+    )
+
+
+def cells_sql(footing: Footing, passed: Sequence[str], last_day: date) -> str:
+    """The days of each segment in which values on this footing differ, for CELLS.
+
+    `passed` are queries for days in which all segments do.
+    """
+    scans = ", ".join(map(literal, footing.scans))
+    segments = "\n  union ".join(
+        ["select '' as level, '' as segment"]
+        + [f"select level, segment from days.{quote(scan)}" for scan in footing.scans]
+    )
+    days = "\n  union ".join(passed)
+    cells = (
+        f"select day, level, segment from {ROWS} where scan in ({scans})\n"
+        f"union\nselect day, level, segment from (\n  {days}\n) cross join (\n  {segments}\n)"
+    )
+    name = f"select {literal(footing.name)} as footing"
+    if not footing.carries:
+        return f"{name}, day, level, segment from (\n{cells}\n)"
+    series = f"generate_series(min(day), date '{last_day}', interval 1 day)"
+    return (
+        f"{name}, cast(unnest({series}) as date) as day, level, segment from (\n{cells}\n)"
+        " group by level, segment"
+    )
+
+
+def periods_sql(windows: Mapping[str, Iterable[Window]]) -> str:
+    """The periods of each window that hold a touched day; windows by footing."""
+    parts = [
+        f"{_periods_sql(window)} where footing = {literal(footing)}"
+        for footing, each in windows.items()
+        for window in each
+    ]
+    return f"create or replace temp table {PERIODS} as\n" + "\nunion\n".join(parts)
+
+
+def passed_days_sql(first: date, last: date, matures_after_days: Iterable[int]) -> list[str]:
+    """Queries for the days whose values change as time passes: over, mature or final."""
     parts = []
     for days in sorted({0, *matures_after_days}):
         ago = timedelta(days=days)
         since = first - ago - timedelta(days=1)
         parts.append(f"select cast(unnest({_series(since, last - ago)}) as date) as day")
-    return "\nunion\n".join(parts)
+    return parts
 
 
 def local_day(moment: datetime, zone: str) -> date:
@@ -62,54 +143,39 @@ def local_day(moment: datetime, zone: str) -> date:
     return moment.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).date()
 
 
-def _changed_sql(scan: Scan) -> str:
-    """The old and the new versions of the changed records, and those that have happened since."""
-    name, columns = scan.records.name, ", ".join(map(quote, scan.records.column_names))
-    events = {relation.event for relation in scan.marks}
-    parts = [
-        f"select {columns} from {before_table(name)}",
-        f"select {columns} from {quote(name)}"
-        f" where {quote(scan.records.key)} in (select record_key from {touched_table(name)})",
-    ]
-    parts += [
-        f"select {columns} from {quote(name)}"
-        f" where {quote(event)} >= $since and {quote(event)} < $as_of"
-        for event in sorted(events)
-    ]
-    return "\nunion all\n".join(parts)
+def _timed_columns(scans: Iterable[Scan]) -> set[tuple[str, int]]:
+    """The timestamps that time makes count, and after how many days."""
+    found: set[tuple[str, int]] = set()
+    for scan in scans:
+        found |= {(scan.at, days) for days in {0, *scan.matures_after_days}}
+        found |= {(relation.event, 0) for relation in scan.marks}
+    return found
 
 
-def _near_sql(scan: Scan, relation: Related) -> str:
-    """The days of records that a changed one may be related to."""
-    same, event = f"c.{quote(relation.same)}", f"c.{quote(relation.event)}"
-    mine = f"t.{quote(relation.after or relation.before or '')}"
-    span = f"to_days({relation.within_days})"
-    near = f"{event} > {mine} and {event} <= {mine} + {span}"
-    if relation.before is not None:
-        near = f"{event} < {mine} and {event} >= {mine} - {span}"
-    return (
-        f"select {scan.day_of('t')} as day\n"
-        f"from {quote(scan.records.name)} as t join _changed as c\n"
-        f"  on t.{quote(relation.same)} = {same} and {near}"
-    )
+def _is_date(records: RecordType, column: str) -> bool:
+    found = records.column(column)
+    return found is not None and found.type == "date"
 
 
 def _periods_sql(window: Window) -> str:
-    name = f'select {literal(window.name)} as "window"'
     if not window.is_rolling:
-        start = f"date_trunc('{window.unit}', day)"
-        return f"{name}, cast({start} + interval 1 {window.unit} as date) as period_end from {DAYS}"
-    end = f"day + interval {window.length} {window.unit}"
-    if window.length == 0:
-        end = f"date_trunc('{window.unit}', day) + interval 1 {window.unit}"
-    # a month after the 31st may be shorter: a few days more than needed
-    margin = " + interval 3 day" if window.length else ""
-    series = f"generate_series(day + interval 1 day, {end}{margin}, interval 1 day)"
-    return f"{name}, cast(unnest({series}) as date) as period_end from {DAYS}"
-
-
-def _at(scan: Scan) -> str:
-    return f"c.{quote(scan.at)}"
+        end = f"cast(date_trunc('{window.unit}', day) + interval 1 {window.unit} as date)"
+    else:
+        last = f"day + interval {window.length} {window.unit}"
+        if window.length == 0:
+            last = f"date_trunc('{window.unit}', day) + interval 1 {window.unit}"
+        # a month after the 31st may be shorter: a few days more than needed
+        margin = " + interval 3 day" if window.length else ""
+        series = f"generate_series(day + interval 1 day, {last}{margin}, interval 1 day)"
+        end = f"cast(unnest({series}) as date)"
+    start = f"date_trunc('{window.unit}', period_end - interval 1 day)"
+    if window.length and window.is_rolling:
+        start = f"period_end - interval {window.length} {window.unit}"
+    return (
+        f'select footing, {literal(window.name)} as "window", cast({start} as date) as'
+        f" period_start, period_end, level, segment\n"
+        f"from (select *, {end} as period_end from {CELLS})"
+    )
 
 
 def _series(first: date, last: date) -> str:

@@ -1,0 +1,297 @@
+"""Keep the day rows of every scan up to date, in the schema `days`.
+
+Only records whose part in the sums can have changed are read: what they counted for before is taken
+off the kept rows, what they count for now is added. So the cost follows the changes, wherever in
+time they lie. Rows that differ afterwards are noted in `sqm.touched_rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import duckdb
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sqm.changes import before_table, consume_changes, touched_table
+from sqm.compute import Computation, drop_tables, make_day_rows
+from sqm.expressions import quote
+from sqm.frames import make_table
+from sqm.measures import Scan
+from sqm.plan import RECORDS, Scope
+from sqm.touched import ROWS, asked_sql, near_sql, reach_sql, related_sql
+from sqm.transactions import transaction
+
+NOISE = 1e-12  # of its parts: what a sum of floating-point amounts leaves where nothing is left
+_KEY = ("day", "level", "segment")
+_KEYS = ", ".join(_KEY)
+
+
+def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -> None:
+    """Bring the tables `days.<scan>` up to the records and the moment; empty the change log."""
+    made = asked.plan().scans
+    known = {
+        name: (fingerprint, since)
+        for name, fingerprint, since in connection.execute("from sqm.day_rows").fetchall()
+        if name in made
+    }
+    moments = [since for _, since in known.values() if since <= asked.moment]
+    since = max(moments, default=asked.moment)
+    continued = {
+        name
+        for name, (fingerprint, moment) in known.items()
+        if _can_be_continued(made[name], fingerprint) and moment == since
+    }
+    if continued:
+        _make_changes(connection, asked, [made[name] for name in sorted(continued)], since)
+    rest = asked.plan(Scope(scans=frozenset(made.keys() - continued)))
+    make_day_rows(connection, asked, rest)
+    with transaction(connection):
+        for name, scan in made.items():
+            if name in known:
+                before = _first_day(connection, scan)
+                connection.execute(
+                    f"create or replace temp table _segments as {_segments_sql(scan)}"
+                )
+            if name in continued:
+                _merge(connection, scan)
+            else:
+                _replace(connection, scan, known[name][0] if name in known else "")
+            if name in known:
+                _note_beginnings(connection, scan, before, asked.last_day)
+            connection.execute("delete from sqm.day_rows where scan = ?", [name])
+            connection.execute(
+                "insert into sqm.day_rows values (?, ?, ?)",
+                [name, scan.fingerprint, asked.moment],
+            )
+        _forget_other_scans(connection, made)
+        consume_changes(connection)
+    drop_tables(connection, rest.day_rows)
+
+
+def _can_be_continued(scan: Scan, fingerprint: str) -> bool:
+    """Whether the kept day rows are those of the same scan.
+
+    Over a clock they are not: it goes on for every record that is still open.
+    """
+    return fingerprint == scan.fingerprint and not scan.clocks
+
+
+def _make_changes(
+    connection: duckdb.DuckDBPyConnection,
+    asked: Computation,
+    scans: Sequence[Scan],
+    since: datetime,
+) -> None:
+    """The tables `was_<scan>` and `now_<scan>`: day rows of the affected records, then and now.
+
+    The plan reads the records as they were, and as they are, from temporary tables that have the
+    name of the record table and so hide it.
+    """
+    by_type: dict[str, list[Scan]] = {}
+    for scan in scans:
+        by_type.setdefault(scan.records.name, []).append(scan)
+    for each in by_type.values():
+        _make_states(connection, each, since, asked.moment)
+    plan = asked.plan(Scope(frozenset(scan.name for scan in scans), affected_only=True))
+    then = replace(asked, as_of=since.replace(tzinfo=UTC))
+    for state, computation in (("was", then), ("now", asked)):
+        for records in by_type:
+            connection.execute(f'alter table temp."{state} {records}" rename to {quote(records)}')
+        make_day_rows(connection, computation, plan)
+        for scan in scans:
+            connection.execute(f"alter table scan_{scan.name} rename to {state}_{scan.name}")
+        drop_tables(connection, plan.day_rows)
+        for records in by_type:
+            connection.execute(f"drop table temp.{quote(records)}")
+    for records in by_type:
+        connection.execute(f"drop table affected_{records}")
+
+
+def _make_states(
+    connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan], since: datetime, as_of: datetime
+) -> None:
+    """The affected records of a type and all that they may be related to, as they were and are."""
+    records = scans[0].records
+    name, key = records.name, quote(records.key)
+    affected, columns = f"affected_{name}", ", ".join(map(quote, records.column_names))
+    before, touched = before_table(name), touched_table(name)
+    relations = list(dict.fromkeys(relation for scan in scans for relation in scan.marks))
+
+    def make(table: str, sql: str) -> None:
+        connection.execute(f"create or replace temp table {table} as\n{sql}")
+
+    make(affected, asked_sql(scans, since, as_of))
+    make("_places", f"select rowid as place from {quote(name)} where {key} in (from {affected})")
+    records_at = f"select {columns} from {quote(name)} where rowid in (from _places)"
+    make("_asked", f"{records_at}\nunion all\nselect {columns} from {before}")
+    for relation in relations:
+        reach = connection.execute(reach_sql(relation, "_asked")).fetchone() or ()
+        places = related_sql(records, relation, "_asked", reach)
+        if places:
+            connection.execute(f"insert into _places\n{places}")
+    make(f'"now {name}"', records_at)
+    make(
+        f'"was {name}"',
+        f"select {columns} from {before}\nunion all\n"
+        f'select * from temp."now {name}"\n'
+        f"where {key} not in (select record_key from {touched})"
+        f" and {key} not in (select {key} from {before})",
+    )
+    for relation in relations:
+        for state in ("now", "was"):
+            near = near_sql(records, relation, f'temp."{state} {name}"', "_asked")
+            connection.execute(f"insert into {affected}\n{near}")
+    connection.execute("drop table _places")
+    connection.execute("drop table _asked")
+
+
+def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
+    """Take off what affected records counted for, add what they count for, note what differs."""
+    table, name = f"days.{quote(scan.name)}", scan.name
+    measures = [RECORDS, *scan.measures.values()]
+    lists = list(scan.lists.values())
+    numbers = [f"coalesce(n.{m}, 0) - coalesce(w.{m}, 0) as {m}" for m in measures]
+    amounts = [f"n.{column} as come_{column}, w.{column} as gone_{column}" for column in lists]
+    differs = [f"n.{m} is distinct from w.{m}" for m in measures]
+    differs += [f"list_sort(n.{c}) is distinct from list_sort(w.{c})" for c in lists]
+    connection.execute(
+        f"create or replace temp table delta as\nselect {', '.join([_KEYS, *numbers, *amounts])}\n"
+        f"from now_{name} as n full join was_{name} as w using ({_KEYS})\n"
+        f"where {' or '.join(differs)}"
+    )
+    connection.execute(f"drop table now_{name}")
+    connection.execute(f"drop table was_{name}")
+    kept = connection.sql(f"select {', '.join(measures)} from {table} limit 0")
+    floating = {m for m, kind in zip(measures, kept.types, strict=True) if kind == "DOUBLE"}
+    sums = [f"{_sum(m, is_exact=m not in floating)} as {m}" for m in measures]
+    source = f"delta as d left join {table} as k using ({_KEYS})"
+    listed, joined = list(sums), ""
+    if lists:
+        _make_lists(connection, lists, source)
+        listed += [f"a.{column}" for column in lists]
+        joined = f" left join new_lists as a using ({_KEYS})"
+    connection.execute(
+        "create or replace temp table merged as\n"
+        f"select {', '.join([_KEYS, *listed])}\nfrom {source}{joined}"
+    )
+    connection.execute(f"delete from {table} where ({_KEYS}) in (select {_KEYS} from merged)")
+    connection.execute(f"insert into {table} by name from merged where {RECORDS} > 0")
+    connection.execute(f"insert into {ROWS} select '{name}', {_KEYS} from merged")
+    for made in ("delta", "merged", *(("new_lists",) if lists else ())):
+        connection.execute(f"drop table {made}")
+
+
+def _sum(measure: str, *, is_exact: bool) -> str:
+    total = f"coalesce(k.{measure}, 0) + d.{measure}"
+    if is_exact:
+        return total
+    parts = f"(abs(coalesce(k.{measure}, 0)) + abs(d.{measure}))"
+    return f"if(abs({total}) <= {NOISE} * {parts}, 0, {total})"
+
+
+def _make_lists(connection: duckdb.DuckDBPyConnection, lists: Sequence[str], source: str) -> None:
+    """The table `new_lists`: the kept amounts without those that are gone, with those that came."""
+    columns = ", ".join(f"k.{c}, d.come_{c}, d.gone_{c}" for c in lists)
+    rows = pl.DataFrame(connection.sql(f"select {_KEYS}, {columns} from {source}").to_arrow_table())
+    made = {
+        column: _exchange(*(rows[name] for name in (column, f"gone_{column}", f"come_{column}")))
+        for column in lists
+    }
+    make_table(connection, "new_lists", rows.select(*_KEY).with_columns(**made))
+
+
+def _exchange(kept: pl.Series, gone: pl.Series, come: pl.Series) -> pl.Series:
+    """Each list of `kept` without the amounts in `gone`, each once, and with those in `come`."""
+    made = []
+    for old, less, more in zip(_arrays(kept), _arrays(gone), _arrays(come), strict=True):
+        left = old
+        if less.size:
+            ordered = np.sort(old)
+            values, times = np.unique(less, return_counts=True)
+            first = np.searchsorted(ordered, values)
+            taken = [np.arange(a, a + n) for a, n in zip(first, times, strict=True)]
+            left = np.delete(ordered, np.concatenate(taken))
+        made.append(np.concatenate([left, more]))
+    rows = np.arange(len(made))
+    amounts = pl.DataFrame(
+        {
+            "row": np.repeat(rows, [len(each) for each in made]),
+            "amounts": np.concatenate([np.empty(0), *made]),
+        }
+    )
+    grouped = amounts.group_by("row").agg("amounts")
+    placed = pl.DataFrame({"row": rows}).join(grouped, on="row", how="left", maintain_order="left")
+    return placed["amounts"]
+
+
+def _arrays(lists: pl.Series) -> list[NDArray[np.float64]]:
+    """Each list as an array; empty where there is none."""
+    lengths = lists.list.len().fill_null(0).to_numpy()
+    values = lists.explode(empty_as_null=False, keep_nulls=False).to_numpy()
+    return np.split(values, np.cumsum(lengths))[:-1]
+
+
+def _replace(connection: duckdb.DuckDBPyConnection, scan: Scan, fingerprint: str) -> None:
+    """Keep the day rows just made; in place of those of another definition every row is new.
+
+    `fingerprint`: of the scan whose day rows are there; empty where there are none.
+    """
+    table, made = f"days.{quote(scan.name)}", f"scan_{scan.name}"
+    rows = f"select {_KEYS} from {made}"
+    if fingerprint == scan.fingerprint:
+        listed = ", ".join(
+            [*_KEY, RECORDS, *scan.measures.values()]
+            + [f"list_sort({name})" for name in scan.lists.values()]
+        )
+        old, new = f"select {listed} from {table}", f"select {listed} from {made}"
+        rows = f"select {_KEYS} from (({old} except {new}) union all ({new} except {old}))"
+    elif fingerprint:
+        rows += f" union select {_KEYS} from {table}"
+    connection.execute(f"insert into {ROWS} select distinct '{scan.name}', * from ({rows})")
+    connection.execute(f"create or replace table {table} as from {made}")
+
+
+def _note_beginnings(
+    connection: duckdb.DuckDBPyConnection, scan: Scan, before: date | None, last_day: date
+) -> None:
+    """Note what differs because day rows begin earlier or later, or a segment is new or gone.
+
+    Days before the first record have no values, so all days between two firsts differ. A stock has
+    a value for every period in each segment that ever was. `before` was the first day, and
+    `_segments` has the segments that there were.
+    """
+    segments = _segments_sql(scan)
+    firsts = sorted(day or last_day for day in (before, _first_day(connection, scan)))
+    note = f"insert into {ROWS} select '{scan.name}',"
+    if firsts[0] != firsts[1]:
+        connection.execute(
+            f"{note} cast(unnest(generate_series($first, $last, interval 1 day)) as date),"
+            f" level, segment from (from _segments union {segments} union select '', '')",
+            {"first": firsts[0], "last": firsts[1]},
+        )
+    if scan.running:
+        connection.execute(
+            f"{note} $first, level, segment from (\n"
+            f"(from _segments except {segments}) union all ({segments} except from _segments))",
+            {"first": firsts[0]},
+        )
+
+
+def _segments_sql(scan: Scan) -> str:
+    return f"select distinct level, segment from days.{quote(scan.name)}"
+
+
+def _first_day(connection: duckdb.DuckDBPyConnection, scan: Scan) -> date | None:
+    row = connection.execute(f"select min(day) from days.{quote(scan.name)}").fetchone()
+    return row[0] if row else None
+
+
+def _forget_other_scans(connection: duckdb.DuckDBPyConnection, made: Mapping[str, Scan]) -> None:
+    for (name,) in connection.execute("select scan from sqm.day_rows").fetchall():
+        if name not in made:
+            connection.execute(f"drop table days.{quote(name)}")
+            connection.execute("delete from sqm.day_rows where scan = ?", [name])

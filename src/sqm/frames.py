@@ -1,0 +1,16 @@
+"""Frames into DuckDB and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+
+def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pl.DataFrame) -> None:
+    """Make a temporary table of a frame."""
+    connection.register("given_rows", rows.to_arrow())
+    connection.execute(f"create or replace temp table {name} as from given_rows")
+    connection.unregister("given_rows")
