@@ -175,7 +175,10 @@ def run_plan(connection: duckdb.DuckDBPyConnection, kpis: Sequence[Kpi]) -> None
         execute(connection, step.sql)
     for kpi in kpis:
         if isinstance(kpi, Quantile):
-            quantile_rows(connection, plan.results[kpi.name], kpi)
+            result = plan.results[kpi.name]
+            rows = pl.DataFrame(connection.sql(result.rows.sql).to_arrow_table())
+            if result.amounts is not None:
+                quantile_rows(connection, rows, result.amounts, kpi)
 
 
 def run_obvious(connection: duckdb.DuckDBPyConnection, kpis: Sequence[Kpi]) -> None:

@@ -9,6 +9,7 @@ ones, most of them recent (their age falls off exponentially, with a mean of two
 from __future__ import annotations
 
 import argparse
+import io
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -17,17 +18,18 @@ from pathlib import Path
 import duckdb
 import polars as pl
 from kpi_engine import catalogue
+from polars.testing import assert_frame_equal
 from records import make_records
 from timing import peak_memory_gib
 
 from sqm.basis import Basis
 from sqm.changes import SYSTEM_COLUMNS, before_table, hash_sql, note_changes, touched_table
-from sqm.compute import Computation, compute_values
+from sqm.compute import Computation
 from sqm.expressions import quote
-from sqm.ledger import WITHDRAWN, Provenance
+from sqm.ledger import Provenance
 from sqm.migrations import migrate
 from sqm.records import BUILT_IN
-from sqm.update import renew_values
+from sqm.update import forget_values, kept_values, renew_values
 from sqm.upsert import DELIVERED, DELTA, change_records, compare_records
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
@@ -53,28 +55,27 @@ def main() -> None:
 def _measure(connection: duckdb.DuckDBPyConnection, runs: int) -> None:
     kpis = tuple(catalogue())
     asked = Computation(kpis, BUILT_IN, "UTC", AS_OF)
-    first = _update(connection, asked, "first")
-    print(f"first update, everything: {first:.2f} s")
+    print(f"first computation, nothing kept yet: {_renew(connection, asked, 'first'):.2f} s")
     for run in range(1, runs + 1):
         asked = Computation(kpis, BUILT_IN, "UTC", AS_OF + timedelta(days=run))
         began = time.perf_counter()
-        for name, new, corrected in (("jobs", 23_000, 2_300), ("tickets", 7_000, 700)):
+        changed = [
             _change(connection, name, new, corrected, run)
+            for name, new, corrected in (("jobs", 23_000, 2_300), ("tickets", 7_000, 700))
+        ]
         accepted = time.perf_counter() - began
-        updated = _update(connection, asked, f"run {run}")
-        began = time.perf_counter()
-        computed = compute_values(connection, kpis, BUILT_IN, "UTC", asked.as_of)
-        whole = time.perf_counter() - began
-        columns = ", ".join(f'"{name}"' for name in (*KEY, "numerator", "denominator", "value"))
-        kept = pl.DataFrame(
-            connection.sql(
-                f"select {columns} from sqm.kpi_values where reason <> '{WITHDRAWN}'"
-            ).to_arrow_table()
-        )
-        same = _same(kept, computed.select(kept.columns))
+        updated = _renew(connection, asked, f"run {run}")
+        values, began = kept_values(connection, asked), time.perf_counter()
+        values.write_parquet(io.BytesIO())
+        written = time.perf_counter() - began
+        forget_values(connection)
+        whole = _renew(connection, asked, f"run {run}, everything")
+        same = _same(values, kept_values(connection, asked))
         print(
-            f"accepting {accepted:6.2f} s   updating and keeping {updated:6.2f} s"
-            f"   computing everything {whole:6.2f} s   ratio {updated / whole:6.3f}   same: {same}"
+            f"{sum(changed):,} records changed: accepting {accepted:.2f} s,"
+            f" updating {updated:.2f} s, everything anew {whole:.2f} s,"
+            f" ratio {updated / whole:.3f}, same values: {same};"
+            f" {values.height:,} values as Parquet {written:.2f} s"
         )
 
 
@@ -90,12 +91,18 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _change(
     connection: duckdb.DuckDBPyConnection, name: str, new: int, corrected: int, run: int
-) -> None:
-    """One day more: new records like those of three years before, corrected ones moved an hour."""
+) -> int:
+    """One day more: new records like those of three years before, corrected ones moved an hour.
+
+    The number of records that have changed.
+    """
     record_type = BUILT_IN[name]
     moments = [c.name for c in record_type.columns if c.type == "timestamp"]
     since = "created_at" if name == "jobs" else "opened_at"
-    later = {m: f"{m} + to_days(1096 + {run})" for m in moments}
+    # records of the first days, moved to the day before this run
+    day = f"timestamp '{AS_OF:%Y-%m-%d}' + to_days({run - 1})"
+    shift = f"date_diff('day', {since}, {day})"
+    later = {m: f"{m} + to_days({shift})" for m in moments}
     key = record_type.key
 
     def columns(replaced: dict[str, str]) -> str:
@@ -110,7 +117,7 @@ def _change(
     connection.execute(
         f"create or replace table incoming_{name} as select row_number() over () as _row,"
         f" 'bench' as _source, {hash_sql(record_type.column_names)} as _hash, {listed} from (\n"
-        f"(select {fresh} from {name} where {since} < timestamp '2023-11-02' limit {new})\n"
+        f"(select {fresh} from {name} where {since} < timestamp '2023-11-05' limit {new})\n"
         f"union all (select {moved} from {name} where random() <"
         f" exp(-date_diff('hour', {since}, timestamp '{AS_OF:%Y-%m-%d}') / 24.0 / {MEAN_AGE_DAYS})"
         f" and {since} > timestamp '2024-11-01' order by random() limit {corrected}))"
@@ -122,9 +129,15 @@ def _change(
     compare_records(connection, record_type, [])
     note_changes(connection, record_type, DELTA)
     change_records(connection, record_type, f"run {run}", AS_OF.replace(tzinfo=None))
+    return count(connection, f"select count(*) from {touched_table(name)}")
 
 
-def _update(connection: duckdb.DuckDBPyConnection, asked: Computation, run: str) -> float:
+def count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    [(number,)] = connection.execute(query).fetchall()
+    return int(number)
+
+
+def _renew(connection: duckdb.DuckDBPyConnection, asked: Computation, run: str) -> float:
     began = time.perf_counter()
     renew_values(connection, asked, _provenance(asked, run))
     return time.perf_counter() - began
@@ -143,11 +156,9 @@ def _provenance(asked: Computation, run: str) -> Provenance:
     return Provenance(run, asked.moment, asked.moment, asked.today, "sqm", bases)
 
 
-def _same(kept: pl.DataFrame, computed: pl.DataFrame) -> bool:
-    from polars.testing import assert_frame_equal
-
+def _same(updated: pl.DataFrame, computed: pl.DataFrame) -> bool:
     try:
-        assert_frame_equal(kept.sort(KEY), computed.sort(KEY), rel_tol=1e-9)
+        assert_frame_equal(updated.sort(KEY), computed.sort(KEY), rel_tol=1e-9)
     except AssertionError as error:
         print(error)
         return False

@@ -109,7 +109,8 @@ def judge_periods(
     """The judged values of the periods in the plan, from the tables `scan_<scan>`."""
     connection.execute("set preserve_insertion_order = true")  # the plan's tables are in order
     _run(connection, plan.periods, asked)
-    sums = ((kpi, _sums(connection, plan, kpi)) for kpi in asked.kpis)
+    rows = _fetch_rows(connection, plan)
+    sums = ((kpi, _sums(connection, plan, kpi, rows)) for kpi in asked.kpis)
     judged = judge_values(sums, asked.today)
     drop_tables(connection, plan.periods)
     return judged
@@ -130,34 +131,41 @@ def _run(connection: duckdb.DuckDBPyConnection, work: Sequence[Step], asked: Com
         connection.execute(step.sql, named)
 
 
-def _sums(connection: duckdb.DuckDBPyConnection, plan: Plan, kpi: Kpi) -> Sums:
+def _fetch_rows(connection: duckdb.DuckDBPyConnection, plan: Plan) -> dict[str, pl.DataFrame]:
+    """The rows of all results, by their SQL; asked for at once, which spares a round trip each."""
+    results = [*plan.results.values(), *plan.unadjusted.values()]
+    results += [result for each in plan.removed.values() for result in each.values()]
+    queries = list(dict.fromkeys(result.rows.sql for result in results))
+    if not queries:
+        return {}
+    each = [f"select {n} as _query, * from (\n{sql}\n)" for n, sql in enumerate(queries)]
+    rows = _fetch(connection, "\nunion all by name\n".join(each))
+    nothing = rows.clear().drop("_query")
+    parts = rows.partition_by("_query", as_dict=True, include_key=False)
+    return {sql: parts.get((n,), nothing) for n, sql in enumerate(queries)}
+
+
+def _sums(
+    connection: duckdb.DuckDBPyConnection, plan: Plan, kpi: Kpi, rows: Mapping[str, pl.DataFrame]
+) -> Sums:
     """The sums of a KPI, with those before exclusions where it has any."""
-    rows = _rows(connection, plan.results[kpi.name], kpi)
+
+    def of(result: Result) -> pl.DataFrame:
+        if not isinstance(kpi, Quantile) or result.amounts is None:
+            return rows[result.rows.sql]
+        return quantile_rows(connection, rows[result.rows.sql], result.amounts, kpi)
+
     if kpi.name not in plan.unadjusted:
-        return Sums(rows)
-    removed = plan.removed[kpi.name].items()
-    return Sums(
-        rows,
-        _rows(connection, plan.unadjusted[kpi.name], kpi),
-        {reason: _fetch(connection, result.rows.sql) for reason, result in removed},
-    )
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, result: Result, kpi: Kpi) -> pl.DataFrame:
-    if isinstance(kpi, Quantile):
-        return quantile_rows(connection, result, kpi)
-    return _fetch(connection, result.rows.sql)
+        return Sums(of(plan.results[kpi.name]))
+    removed = {reason: rows[result.rows.sql] for reason, result in plan.removed[kpi.name].items()}
+    return Sums(of(plan.results[kpi.name]), of(plan.unadjusted[kpi.name]), removed)
 
 
 def quantile_rows(
-    connection: duckdb.DuckDBPyConnection, result: Result, kpi: Quantile
+    connection: duckdb.DuckDBPyConnection, rows: pl.DataFrame, amounts: Step, kpi: Quantile
 ) -> pl.DataFrame:
     """The rows of a quantile, with its value and interval."""
-    rows = _fetch(connection, result.rows.sql)
-    if result.amounts is None:  # where only its records are counted
-        return rows
-    amounts = _fetch(connection, result.amounts.sql)
-    return with_quantiles(rows, amounts, kpi.quantile, kpi.evidence)
+    return with_quantiles(rows, _fetch(connection, amounts.sql), kpi.quantile, kpi.evidence)
 
 
 def make_clock_tables(

@@ -65,7 +65,8 @@ def renew_values(
     update_day_rows(connection, asked)
     since = _kept_moment(connection, asked)
     if since is None:
-        values = finish_values(connection, asked, _judge(connection, asked, EVERYTHING))
+        judged = _in_order(asked, _judge(connection, asked, EVERYTHING))
+        values = finish_values(connection, asked, judged)
         kept = keep_values(connection, values, provenance)
         keep_charts(connection, asked.kpis, values)
         _settle(connection, asked)
@@ -127,6 +128,12 @@ def _judge(connection: duckdb.DuckDBPyConnection, asked: Computation, scope: Sco
     for scan in plan.scans:
         connection.execute(f"drop view scan_{scan}")
     return judged
+
+
+def _in_order(asked: Computation, judged: pl.DataFrame) -> pl.DataFrame:
+    places = {kpi.name: place for place, kpi in enumerate(asked.kpis)}
+    place = pl.col("kpi").replace_strict(places, return_dtype=pl.Int32)
+    return judged.sort(place, "window", "by", "segment", "period_start", "period_end")
 
 
 def _settle(connection: duckdb.DuckDBPyConnection, asked: Computation) -> None:
