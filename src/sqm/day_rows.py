@@ -45,8 +45,7 @@ def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -
         for name, (fingerprint, moment) in known.items()
         if _can_be_continued(made[name], fingerprint) and moment == since
     }
-    if continued:
-        _make_changes(connection, asked, [made[name] for name in sorted(continued)], since)
+    changed = _make_changes(connection, asked, [made[name] for name in sorted(continued)], since)
     rest = asked.plan(Scope(scans=frozenset(made.keys() - continued)))
     make_day_rows(connection, asked, rest)
     with transaction(connection):
@@ -56,9 +55,9 @@ def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -
                 connection.execute(
                     f"create or replace temp table _segments as {_segments_sql(scan)}"
                 )
-            if name in continued:
+            if name in changed:
                 _merge(connection, scan)
-            else:
+            elif name not in continued:
                 _replace(connection, scan, known[name][0] if name in known else "")
             if name in known:
                 _note_beginnings(connection, scan, before, asked.last_day)
@@ -77,7 +76,7 @@ def _can_be_continued(scan: Scan, fingerprint: str) -> bool:
 
     Over a clock they are not: it goes on for every record that is still open.
     """
-    return fingerprint == scan.fingerprint and not scan.clocks
+    return fingerprint == scan.fingerprint and not scan.clocks_read
 
 
 def _make_changes(
@@ -85,36 +84,44 @@ def _make_changes(
     asked: Computation,
     scans: Sequence[Scan],
     since: datetime,
-) -> None:
+) -> set[str]:
     """The tables `was_<scan>` and `now_<scan>`: day rows of the affected records, then and now.
 
-    The plan reads the records as they were, and as they are, from temporary tables that have the
-    name of the record table and so hide it.
+    The names of the scans that have any. The plan reads the records as they were, and as they are,
+    from temporary tables that have the name of the record table and so hide it.
     """
     by_type: dict[str, list[Scan]] = {}
     for scan in scans:
         by_type.setdefault(scan.records.name, []).append(scan)
-    for each in by_type.values():
-        _make_states(connection, each, since, asked.moment)
-    plan = asked.plan(Scope(frozenset(scan.name for scan in scans), affected_only=True))
+    affected = {
+        records: each
+        for records, each in by_type.items()
+        if _make_states(connection, each, since, asked.moment)
+    }
+    names = {scan.name for each in affected.values() for scan in each}
+    plan = asked.plan(Scope(frozenset(names), affected_only=True))
     then = replace(asked, as_of=since.replace(tzinfo=UTC))
     for state, computation in (("was", then), ("now", asked)):
-        for records in by_type:
+        for records in affected:
             connection.execute(f'alter table temp."{state} {records}" rename to {quote(records)}')
         make_day_rows(connection, computation, plan)
-        for scan in scans:
-            connection.execute(f"alter table scan_{scan.name} rename to {state}_{scan.name}")
+        for name in names:
+            connection.execute(f"alter table scan_{name} rename to {state}_{name}")
         drop_tables(connection, plan.day_rows)
-        for records in by_type:
+        for records in affected:
             connection.execute(f"drop table temp.{quote(records)}")
-    for records in by_type:
+    for records in affected:
         connection.execute(f"drop table affected_{records}")
+    return names
 
 
 def _make_states(
     connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan], since: datetime, as_of: datetime
-) -> None:
-    """The affected records of a type and all that they may be related to, as they were and are."""
+) -> bool:
+    """The affected records of a type and all that they may be related to, as they were and are.
+
+    Whether there are any: the tables `affected_<records>`, `was <records>` and `now <records>`.
+    """
     records = scans[0].records
     name, key = records.name, quote(records.key)
     affected, columns = f"affected_{name}", ", ".join(map(quote, records.column_names))
@@ -125,6 +132,9 @@ def _make_states(
         connection.execute(f"create or replace temp table {table} as\n{sql}")
 
     make(affected, asked_sql(scans, since, as_of))
+    if not connection.execute(f"from {affected} limit 1").fetchall():
+        connection.execute(f"drop table {affected}")
+        return False
     make("_places", f"select rowid as place from {quote(name)} where {key} in (from {affected})")
     records_at = f"select {columns} from {quote(name)} where rowid in (from _places)"
     make("_asked", f"{records_at}\nunion all\nselect {columns} from {before}")
@@ -147,6 +157,7 @@ def _make_states(
             connection.execute(f"insert into {affected}\n{near}")
     connection.execute("drop table _places")
     connection.execute("drop table _asked")
+    return True
 
 
 def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:

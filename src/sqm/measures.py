@@ -74,6 +74,14 @@ class Scan:
         return f"cast({local} as date)"
 
     @property
+    def clocks_read(self) -> dict[str, Clock]:
+        """Its clocks and those of its look-ups, which may share them with other scans."""
+        read = dict(self.clocks)
+        for lookup in self.lookups.values():
+            read |= lookup.clocks
+        return read
+
+    @property
     def fingerprint(self) -> str:
         """A text that changes when the day rows of the same records would."""
         parts = (

@@ -159,7 +159,7 @@ def make_plan(
             name: clock
             for scan in made
             if scope.has(scan.name)
-            for name, clock in scan.clocks.items()
+            for name, clock in scan.clocks_read.items()
         },
     )
 
