@@ -139,7 +139,9 @@ BEFORE = {
     + row(59, "East", 9, "2026-11-23 11:00:00")
     + row(66, "North", 9)  # of an unknown depot
     + row(67, "East", 0),  # not yet delivered
-    "handheld.csv": HEAD + rows(range(55, 90), "West", 0),  # five of them are the scanner's
+    "handheld.csv": HEAD
+    + rows(range(55, 89), "West", 0)  # six of them are the scanner's
+    + row(89, "West", 9, "2026-11-23 11:00:00"),
     "claims.csv": "id,parcel,filed,version\n" + "".join(claim(n, n, n) for n in range(1, 15)),
 }
 AFTER = {
