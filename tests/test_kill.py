@@ -181,8 +181,7 @@ def baseline(make_project, warm: Warm) -> Callable[[str], Path]:
 
     def make(kind: str) -> Path:
         sources = (
-            text + (BY[name] if name in INCREMENTAL[kind] else "")
-            for name, text in SOURCES.items()
+            text + (BY[name] if name in INCREMENTAL[kind] else "") for name, text in SOURCES.items()
         )
         files = {
             "sqm.yaml": SETTINGS + "".join(sources),

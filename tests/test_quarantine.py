@@ -244,8 +244,7 @@ def test_a_duplicate_comes_back_only_when_the_row_that_has_its_key_is_gone(
     second = second.replace("scanner", "a_handheld").replace("parcels.csv", "handheld.csv")
     sound = HEADER + NORTH.replace("North", "West")
     root = make_project(
-        parcels(sqm__yaml=SETTINGS + second, parcels__csv=PARCELS + NORTH)
-        | {"handheld.csv": sound}
+        parcels(sqm__yaml=SETTINGS + second, parcels__csv=PARCELS + NORTH) | {"handheld.csv": sound}
     )
     run(root, clock)
     project = load_project(root)
@@ -269,9 +268,7 @@ def test_of_two_rows_with_one_key_that_of_the_first_source_comes_back(
     second = SETTINGS[SETTINGS.index("  scanner:") :]
     second = second.replace("scanner", "a_handheld").replace("parcels.csv", "handheld.csv")
     files = {"handheld.csv": HEADER + NORTH}
-    root = make_project(
-        parcels(sqm__yaml=SETTINGS + second, parcels__csv=PARCELS + NORTH) | files
-    )
+    root = make_project(parcels(sqm__yaml=SETTINGS + second, parcels__csv=PARCELS + NORTH) | files)
     run(root, clock)
     with open_warehouse(load_project(root)) as connection:
         # as two increments leave things that brought the row one after the other
