@@ -146,19 +146,21 @@ def _arrive(
         path = damaged_file(wanted)
         if path is None:
             raise
-        refusal = wanted.error(f"{path} is damaged; export it again")
-        refusal.__cause__ = None if is_personal(source) else error
-        return refusal
+        return _caused(wanted.error(f"{path} is damaged; export it again"), error, source)
     except duckdb.Error as error:
         detail = f"{describe_error(error, source)}; check the file and the mapping"
-        refusal = wanted.error(detail)
-        is_shown = not is_personal(source) or isinstance(error, _ABOUT_STORAGE)
-        refusal.__cause__ = error if is_shown else None
-        return refusal
+        return _caused(wanted.error(detail), error, source)
     finally:
         with suppress(duckdb.FatalException):
             connection.execute("reset force_compression")
     return _Arrived(rows, rejected, reached, unreadable)
+
+
+def _caused(refusal: SourceError, error: duckdb.Error, source: Source) -> SourceError:
+    """The refusal with its cause, where that cannot quote a personal value."""
+    is_shown = not is_personal(source) or isinstance(error, _ABOUT_STORAGE)
+    refusal.__cause__ = error if is_shown else None
+    return refusal
 
 
 @contextmanager
