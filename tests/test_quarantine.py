@@ -26,6 +26,7 @@ def utc(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=UTC).replace(tzinfo=None)  # type: ignore[misc,arg-type]
 
 
+HEADER = "id,depot,phone,due,done\n"
 NORTH = "5,North,0151 5,04.11.2026 10:00,04.11.2026 09:00\n"
 BAD_DATE = "6,East,0151 6,31.02.2026 10:00,04.11.2026 09:00\n"
 SPLIT = '7,"East,0151 7,04.11.2026\n'
@@ -233,6 +234,53 @@ def test_a_row_whose_key_was_accepted_meanwhile_stays(damaged, tmp_path):
         moved = readmit_rows(connection, project, "r", utc(2026, 11, 23), tmp_path)
 
     assert moved == {"scanner": 0}
+
+
+def test_a_duplicate_comes_back_only_when_the_row_that_has_its_key_is_gone(
+    make_project, clock, tmp_path
+):
+    """As in a full pull: a key belongs to the source named first, also while its row is aside."""
+    second = SETTINGS[SETTINGS.index("  scanner:") :]
+    second = second.replace("scanner", "a_handheld").replace("parcels.csv", "handheld.csv")
+    sound = HEADER + NORTH.replace("North", "West")
+    root = make_project(
+        parcels(sqm__yaml=SETTINGS + second, parcels__csv=PARCELS + NORTH) | {"handheld.csv": sound}
+    )
+    run(root, clock)
+    project = load_project(root)
+
+    with open_warehouse(project) as connection:
+        held = readmit_rows(connection, project, "r1", utc(2026, 11, 23), tmp_path)
+        connection.execute("delete from sqm.quarantine where source = 'scanner'")
+        free = readmit_rows(connection, project, "r2", utc(2026, 11, 23), tmp_path)
+        noted = connection.execute(
+            "select source, inserted, updated from sqm.changes where run_id in ('r1', 'r2')"
+        ).fetchall()
+
+    assert held == {"scanner": 0, "a_handheld": 0}
+    assert free == {"scanner": 0, "a_handheld": 1}
+    assert noted == [("a_handheld", 1, 0)]
+
+
+def test_of_two_rows_with_one_key_that_of_the_first_source_comes_back(
+    make_project, clock, tmp_path
+):
+    second = SETTINGS[SETTINGS.index("  scanner:") :]
+    second = second.replace("scanner", "a_handheld").replace("parcels.csv", "handheld.csv")
+    files = {"handheld.csv": HEADER + NORTH}
+    root = make_project(parcels(sqm__yaml=SETTINGS + second, parcels__csv=PARCELS + NORTH) | files)
+    run(root, clock)
+    with open_warehouse(load_project(root)) as connection:
+        # as two increments leave things that brought the row one after the other
+        connection.execute("update sqm.quarantine set rule = 'known_depot'")
+    suite = changed(SUITE, "[East, West]", "[East, West, North]")
+    (root / "expectations" / "parcels.yaml").write_text(suite, encoding="utf-8")
+    project = load_project(root)
+
+    with open_warehouse(project) as connection:
+        moved = readmit_rows(connection, project, "r", utc(2026, 11, 23), tmp_path)
+
+    assert moved == {"scanner": 1, "a_handheld": 0}
 
 
 def test_rows_of_an_increment_are_tried_again_at_the_next_run(make_project, clock, monkeypatch):

@@ -222,6 +222,22 @@ def test_half_written_files_are_never_read_and_go_with_the_next_run(project):
     assert [path for path in project.state.rglob("*tmp*") if path.is_file()] == []
 
 
+def test_half_written_reports_of_a_killed_run_go_with_the_next_run(project, warm):
+    killed_in(warm, project, "compute", after=False)
+    [killed] = read_runs(project.state)
+    reports = project.state / "validation" / killed.run_id
+    (reports / "readmitted").mkdir()
+    for folder in (reports, reports / "readmitted"):
+        (folder / ".parcels.json.77.tmp").write_bytes(b"half")
+    whole = {path.name for path in reports.iterdir() if path.suffix in (".json", ".html")}
+
+    refresh(project, NOON + timedelta(hours=1))
+
+    assert list(project.state.rglob("*.tmp")) == []
+    assert whole
+    assert whole <= {path.name for path in reports.iterdir()}
+
+
 def test_an_empty_hash_key_is_refused(project):
     project.state.mkdir()
     (project.state / "hash_key").write_bytes(b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from base64 import b64decode
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sqm.expressions import flattened
 from sqm.pipeline import refresh
 from sqm.project import load_project
 from sqm.reads import Paging
+from sqm.runs import read_runs
 from sqm.sources.cursors import format_mark, parse_mark, reach_back
 from sqm.sources.paging import Pages
 from sqm.warehouse import open_warehouse
@@ -159,6 +161,36 @@ def test_a_cut_compressed_file_is_recognized(tmp_path):
     (tmp_path / "desk.json.gz").write_bytes(packed[: len(packed) // 2])
 
     assert "is damaged (" in stopped(write_project(tmp_path, {"json": "desk.json.gz"}))
+
+
+# three rows of one column, with a page that begins before the file does
+FATAL_PARQUET = (
+    "UEFSMRUAFSoVKiwVBhUAFQYVBgAAAgAAAAYBAQAAADABAAAAMQEAAAAyFQIZLDUAGA1kdWNrZGJfc2NoZW1hFQIAFQwl"
+    "AhgCaWQlAAAWBhkcGRwmABwVDBkVABkYAmlkFQAWBhZMFnsmCDwYATIYATAWACgBMhgBMBERABkcFQAVABUCAAAAFkwW"
+    "BiYIFkwAKChEdWNrREIgdmVyc2lvbiB2Mi4wLjAgKGJ1aWxkIGQ1NGNiYmUzZGYpGRwcAAAAlgAAAFBBUjE="
+)
+
+
+@pytest.mark.parametrize("hashed", [[], ["ticket_id"]], ids=["plain", "personal"])
+def test_a_parquet_file_on_which_duckdb_gives_up_is_the_sources_fault(tmp_path, hashed):
+    """DuckDB then refuses the whole database, which is sound."""
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    columns = {"ticket_id": "id"}
+    root = write_project(tmp_path, {"parquet": "desk.parquet"}, columns=columns, hash=hashed)
+    project = load_project(root)
+    path = root / "desk.parquet"
+    path.write_bytes(b64decode(FATAL_PARQUET))
+
+    with pytest.raises(SourceError) as caught:
+        refresh(project, lambda: now, None, lambda _: None)
+    failed = read_runs(project.state)
+    duckdb.sql(f"copy (select n::varchar as id from range(3) as t(n)) to '{path}'")
+    refresh(project, lambda: now, None, lambda _: None)
+
+    assert str(caught.value) == f"sqm.yaml: sources.desk: {path} is damaged; export it again"
+    assert [(run.state, run.detail) for run in failed] == [("failed", str(caught.value))]
+    with open_warehouse(project) as connection:
+        assert connection.execute("select count(*) from tickets").fetchall() == [(3,)]
 
 
 def test_a_json_file_that_lacks_a_column_of_the_others(tmp_path):

@@ -6,22 +6,31 @@ import base64
 import logging
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pulling import accept, pull, raw, write_project
+import yaml
+from pulling import COLUMNS, accept, pull, raw, write_project
 from web import Asked, Say, Web, serving
 
 from sqm.errors import DefinitionError, SourceError
+from sqm.pipeline import refresh
 from sqm.project import load_project
+from sqm.runs import read_runs
+from sqm.warehouse import open_warehouse
 
 TICKETS = [
     {"id": f"T{number}", "severity": "minor", "opened": f"2026-11-0{number} 10:00:00"}
     for number in range(1, 6)
 ]
 QUICK = {"backoff": 0.01}
+
+
+def noon() -> datetime:
+    """A clock that stands still."""
+    return datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -396,6 +405,52 @@ def test_a_pull_that_breaks_off_leaves_no_half_of_it(web, tmp_path):
     stopped(root)
 
     assert len(raw(root)) == 5
+
+
+def test_a_source_that_goes_down_half_way_stops_the_run_and_the_next_one_has_all_of_it(
+    web, tmp_path
+):
+    """Neither the half that came, nor what another source brought before it, is accepted."""
+    read = {
+        "http": web.url,
+        "paging": {"style": "page", "param": "p"},
+        "params": {"since": "{cursor}"},
+        "attempts": 1,
+    }
+    root = write_project(tmp_path, read, incremental={"cursor": "opened", "overlap": "1h"})
+    first = {"records": "tickets", "read": {"csv": "export.csv"}, "columns": COLUMNS}
+    made = yaml.safe_load((root / "sqm.yaml").read_text(encoding="utf-8"))
+    made["sources"] = {"export": first} | made["sources"]
+    (root / "sqm.yaml").write_text(yaml.safe_dump(made), encoding="utf-8")
+    export = "id,severity,opened\nE1,minor,2026-11-01 09:00:00\n"
+    (root / "export.csv").write_text(export, encoding="utf-8")
+    web.says(Say(TICKETS[:2]), Say([]))
+    project = load_project(root)
+    refresh(project, noon, None, lambda _: None)
+    (root / "export.csv").write_text(export + "E2,minor,2026-11-02 09:00:00\n", encoding="utf-8")
+
+    web.says(Say(TICKETS[1:3]), Say({}, status=503))
+    with pytest.raises(SourceError) as caught:
+        refresh(project, noon, None, lambda _: None)
+    half = accepted(root), read_runs(project.state)[0]
+    web.asked.clear()
+    web.says(Say(TICKETS[1:3]), Say(TICKETS[3:]), Say([]))
+    refresh(project, noon, None, lambda _: None)
+
+    assert str(caught.value) == (
+        "sqm.yaml: sources.desk.read.http: 127.0.0.1 answered 503 Service Unavailable, after 1"
+        " attempt; run it again later, or raise read.attempts or read.timeout"
+    )
+    assert half[0] == ["E1", "T1", "T2"]
+    assert (half[1].state, half[1].detail) == ("failed", str(caught.value))
+    assert web.asked[0].params == {"p": "1", "since": "2026-11-02 09:00:00"}  # the mark stayed
+    assert accepted(root) == ["E1", "E2", "T1", "T2", "T3", "T4", "T5"]
+
+
+def accepted(root: Path) -> list[str]:
+    with open_warehouse(load_project(root)) as connection:
+        rows = connection.execute("select ticket_id from tickets order by 1").fetchall()
+    return [key for (key,) in rows]
 
 
 def test_an_increment_asks_for_what_changed(web, tmp_path):

@@ -20,6 +20,7 @@ from sqm import pipeline
 from sqm.errors import WarehouseError
 from sqm.migrations import SCHEMA_VERSION
 from sqm.project import Project, load_project
+from sqm.runs import read_runs
 from sqm.snapshot import read_snapshot
 from sqm.warehouse import clear_staging, open_warehouse, settle_warehouse, warehouse_path
 
@@ -346,6 +347,34 @@ def test_a_full_disk_leaves_what_was_published_and_accepted(make_project, warm):
     (root / "parcels.csv").write_text(small, encoding="utf-8")
     refresh(project)
     assert read_snapshot(project.state).values.equals(published.values)
+
+
+def test_a_disk_that_is_full_for_the_copy_of_the_file_leaves_file_and_log(make_project, warm):
+    """A run has published by then; the next one reads the log, and writes the copy itself."""
+    root = make_project(parcels())
+    project = load_project(root)
+    refresh(project)
+    [before] = project.state.glob("warehouse*")
+    limit = before.stat().st_size - 1
+    late = (root / "parcels.csv").read_text(encoding="utf-8").replace(" 11:00", " 10:00")
+    (root / "parcels.csv").write_text(late, encoding="utf-8")
+
+    message = warm(root, now="2026-11-23T12:00:00+00:00", file_limit=limit).said
+    left = {path.name for path in project.state.glob("warehouse*")}
+
+    assert message == (
+        f"WarehouseError: {root}/var/warehouse.duckdb: it cannot be written (File too large); make"
+        " room on the disk, let the user who runs sqm write to the folder, or name another 'state'"
+        " in sqm.yaml"
+    )
+    assert left == {"warehouse.duckdb", "warehouse.duckdb.wal"}
+    assert read_snapshot(project.state).manifest.revision == 2
+    assert [run.state for run in read_runs(project.state)] == ["published", "published"]
+    refresh(project)
+    assert {path.name for path in project.state.glob("warehouse*")} == {"warehouse.duckdb"}
+    with open_warehouse(project) as connection:
+        done = connection.execute("select done_at from parcels where parcel_id = '2'").fetchall()
+    assert done == [(at("2026-11-02 10:00"),)]
 
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["a new project", "after a run"])

@@ -6,9 +6,11 @@ DuckDB and never uses a Polars thread itself: their threads would be missing in 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -25,9 +27,25 @@ TABLES = {  # what must be the same however often a run was killed; not the ids 
     "claims": "* exclude (_run_id)",
     "sqm.kpi_values": "* exclude (first_run_id)",
     "sqm.restatements": "* exclude (run_id)",
+    "sqm.bases": "distinct * exclude (run_id)",  # of a run that was killed as well
     "sqm.quarantine": "* exclude (run_id)",
+    "sqm.cursors": "* exclude (run_id)",
+    "sqm.kept": "*",
+    "sqm.touched_days": "*",
+    "sqm.day_rows": "*",
     "staging.before_parcels": "*",
     "staging.touched_parcels": "*",
+}
+SECTIONS = {  # the parts of a run, and the function that begins each; before the first: `begin`
+    "pull": "pipeline.pull_source",
+    "validate": "pipeline.validate",
+    "accept": "pipeline.mark_broken",
+    "compute": "pipeline.compute",
+    "keep": "pipeline.keep_values",
+    "settle": "pipeline.settle",
+    "publish": "pipeline.write_snapshot",
+    "end": "runs._end_run",
+    "file": "runs.settle_warehouse",
 }
 
 
@@ -40,18 +58,20 @@ class Order:
     now: str = MOMENT
     die_in: str = ""  # a function of sqm.pipeline that kills the run
     die_after: bool = False  # as it ends, not as it begins
-    kill_after: float | None = None  # seconds until the run is killed from outside
+    kill_in: str = "begin"  # a section of the run in which it is killed from outside,
+    kill_after: float | None = None  # so many seconds after the section has begun
     file_limit: int = 0  # bytes that a file may have
     as_nobody: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the child said (or its error), and whether it was killed."""
+    """What the child said (or its error), whether it was killed, and how far it came."""
 
     said: str
     killed: bool
     seconds: float
+    began: dict[str, float]  # the sections that it came to, with the seconds that had passed
 
 
 class Warm:
@@ -135,19 +155,42 @@ def _import_everything() -> None:
 
 def _run(order: Order) -> Answer:
     began = time.monotonic()
-    pid, receive = _fork(lambda send: os.write(send, _work(order).encode()))
-    ended = 0
-    if order.kill_after is not None:
-        while not ended and time.monotonic() - began < order.kill_after:
-            time.sleep(0.001)
-            ended, status = os.waitpid(pid, os.WNOHANG)
-        if not ended:
-            os.kill(pid, signal.SIGKILL)
-    said = _all(receive)
-    if not ended:
-        _, status = os.waitpid(pid, 0)
+    heard, tell = os.pipe()
+    pid, receive = _fork(lambda send: _write(send, _work(order, tell)))
+    os.close(tell)
+    said, sections = _follow(pid, receive, heard, order, began)
+    _, status = os.waitpid(pid, 0)
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    return Answer(said, killed, time.monotonic() - began)
+    return Answer(said, killed, time.monotonic() - began, sections)
+
+
+def _follow(
+    pid: int, receive: int, heard: int, order: Order, began: float
+) -> tuple[str, dict[str, float]]:
+    """What a run says in the end, and when each of its sections began; kills it when it is due."""
+    names, sections = list(SECTIONS), {"begin": 0.0}
+    is_marked = order.kill_after is not None
+    said: dict[int, bytes] = {receive: b"", heard: b""}
+    waiting = set(said)
+    while waiting:
+        wait = None
+        if is_marked and order.kill_in in sections:
+            due = began + sections[order.kill_in] + (order.kill_after or 0)
+            wait = max(0.0, due - time.monotonic())
+        ready = select.select(waiting, [], [], wait)[0]
+        if not ready:
+            os.kill(pid, signal.SIGKILL)
+            is_marked = False
+        for pipe in ready:
+            chunk = os.read(pipe, 65536)
+            said[pipe] += chunk
+            if not chunk:  # the child has ended
+                waiting.remove(pipe)
+                os.close(pipe)
+            elif pipe == heard:
+                for number in chunk:
+                    sections.setdefault(names[number], time.monotonic() - began)
+    return said[receive].decode(), sections
 
 
 def _fork(work: Callable[[int], object]) -> tuple[int, int]:
@@ -164,9 +207,10 @@ def _fork(work: Callable[[int], object]) -> tuple[int, int]:
     return pid, receive
 
 
-def _work(order: Order) -> str:
+def _work(order: Order, tell: int) -> str:
     from sqm.errors import SqmError
 
+    _announce_sections(tell)
     try:
         said = "" if order.do == "dump" else _refresh(order)
         return said if order.do == "refresh" else _dump(order)
@@ -190,6 +234,22 @@ def _refresh(order: Order) -> str:
     return "\n".join(lines)
 
 
+def _announce_sections(tell: int) -> None:
+    """Have the number of each section written to `tell` as it begins."""
+    for number, place in enumerate(SECTIONS.values()):
+        module_name, name = place.split(".")
+        module = importlib.import_module(f"sqm.{module_name}")
+        setattr(module, name, _announced(getattr(module, name), tell, bytes([number])))
+
+
+def _announced(real: Callable[..., object], tell: int, number: bytes) -> Callable[..., object]:
+    def announced(*arguments: object, **named: object) -> object:
+        os.write(tell, number)
+        return real(*arguments, **named)
+
+    return announced
+
+
 def _die_in(step: str, *, after: bool) -> None:
     from sqm import pipeline
 
@@ -207,11 +267,11 @@ def _die_in(step: str, *, after: bool) -> None:
 def _dump(order: Order) -> str:
     """Every row that matters, as text that can be compared."""
     from sqm.project import load_project
-    from sqm.snapshot import read_snapshot
+    from sqm.snapshot import read_restatements, read_snapshot
     from sqm.warehouse import open_warehouse
 
     project = load_project(Path(order.root))
-    found: dict[str, object] = {}
+    found: dict[str, list[str]] = {}
     with open_warehouse(project) as connection:
         for table, columns in TABLES.items():
             rows = connection.execute(f"select {columns} from {table} order by all").fetchall()
@@ -221,11 +281,25 @@ def _dump(order: Order) -> str:
             " and not regexp_matches(table_name, '^(before|touched)_')"
         ).fetchall()
         found["left in staging"] = [str(row) for row in left]
+        for (scan,) in connection.execute("select scan from sqm.day_rows").fetchall():
+            rows = connection.execute(f'from days."{scan}" order by all').fetchall()
+            found[f"days.{scan}"] = sorted(str([_sorted(cell) for cell in row]) for row in rows)
+        states = connection.execute("select distinct state from sqm.runs").fetchall()
+        found["states"] = [str(state) for state in states if state == ("running",)]
     snapshot = read_snapshot(project.state)
+    manifest = snapshot.manifest
+    restated = read_restatements(project.state, manifest).drop("run_id")
     found["snapshot"] = [str(row) for row in snapshot.values.sort(_KEY).rows()]
-    found["as of"] = str(snapshot.manifest.as_of)
+    found["restatements"] = sorted(str(row) for row in restated.rows())
+    found["sources"] = [f"{s.name}: {s.accepted}, {s.quarantined}" for s in manifest.sources]
+    found["as of"] = [str(manifest.as_of)]
     found["half-written"] = [str(path) for path in project.state.rglob("*.tmp")]
     return json.dumps(found).replace(order.root, "")  # the names of the sources' files
+
+
+def _sorted(cell: object) -> object:
+    """The values of a day come in no order."""
+    return sorted(cell, key=str) if isinstance(cell, list) else cell
 
 
 _KEY = ["kpi", "window", "period_start", "by", "segment"]
@@ -248,8 +322,12 @@ def _read(order: Order, send: int) -> None:
         except Exception as error:  # whatever it is, the test is to see it
             errors.append(repr(error))
         time.sleep(0.002)
-    text = json.dumps({"seen": sorted(seen), "errors": errors[:5], "count": [count]})
-    os.write(send, text.encode())
+    _write(send, json.dumps({"seen": sorted(seen), "errors": errors[:5], "count": [count]}))
+
+
+def _write(send: int, text: str) -> None:
+    with os.fdopen(send, "wb") as pipe:
+        pipe.write(text.encode())
 
 
 def _all(receive: int) -> str:

@@ -144,38 +144,45 @@ def bind_kpis(
     kpis: Iterable[tuple[BaseKpi, Document]], record_types: Mapping[str, RecordType]
 ) -> Iterator[Fault]:
     """Expressions that DuckDB refuses on empty record tables, or that have the wrong type."""
+    typed = [(kpi, document, *each) for kpi, document in kpis for each in _typed_expressions(kpi)]
+    if not typed:
+        return
     import duckdb
 
-    from sqm.sandbox import confine
+    from sqm.parsed import scratch
 
-    with duckdb.connect() as connection:
-        confine(connection)
-        for record_type in record_types.values():
-            columns = ", ".join(f'"{c.name}" {c.sql_type}' for c in record_type.columns)
-            connection.execute(f'create table "{record_type.name}" ({columns})')
-        connection.execute(f"create macro {expressions.LOCAL_TIME}(moment) as moment::timestamp")
-        for kpi, document in kpis:
-            for place, text, records, wanted in _typed_expressions(kpi):
-                marks = "".join(f', true as "{name}"' for name in getattr(kpi, "related", {}))
-                query = (
-                    f"select typeof({expressions.render(text)}) from "
-                    f'(select *{marks} from "{records}" right join (select 1) on true)'
-                )
-                try:
-                    row = connection.execute(query).fetchone()
-                except duckdb.Error as error:
-                    detail = str(error).splitlines()[0].split(": ", 1)[-1].rstrip(".")
-                    problem = f"DuckDB refuses '{text}': {detail}"
-                    yield document.fault(place, problem, "correct the expression")
-                    continue
-                found = str(row[0]) if row else "NULL"
-                if not found.startswith(wanted):
-                    expected = {"BOOLEAN": "a condition (true or false)", "INTERVAL": "a duration"}
-                    remedy = f"it must be {expected.get(wanted[0], 'a number')}"
-                    if wanted[0] == "INTERVAL":
-                        remedy += ", such as resolved_at - opened_at or to_seconds(x)"
-                    problem = f"'{text}' is of type {found.lower()}"
-                    yield document.fault(place, problem, remedy)
+    with scratch() as connection:
+        for name in sorted({records for *_, records, _ in typed}):
+            columns = ", ".join(f'"{c.name}" {c.sql_type}' for c in record_types[name].columns)
+            connection.execute(f'create temp table "{name}" ({columns})')
+        macro = f"create temp macro {expressions.LOCAL_TIME}(moment) as moment::timestamp"
+        connection.execute(macro)
+        for kpi, document, place, text, records, wanted in typed:
+            marks = "".join(f', true as "{name}"' for name in getattr(kpi, "related", {}))
+            query = (
+                f"select typeof({expressions.render(text)}) from "
+                f'(select *{marks} from "{records}" right join (select 1) on true)'
+            )
+            try:
+                row = connection.execute(query).fetchone()
+            except duckdb.Error as error:
+                detail = str(error).splitlines()[0].split(": ", 1)[-1].rstrip(".")
+                problem = f"DuckDB refuses '{text}': {detail}"
+                yield document.fault(place, problem, "correct the expression")
+                continue
+            found = str(row[0]) if row else "NULL"
+            if not found.startswith(wanted):
+                remedy = _expected(wanted)
+                problem = f"'{text}' is of type {found.lower()}"
+                yield document.fault(place, problem, remedy)
+
+
+def _expected(wanted: tuple[str, ...]) -> str:
+    kinds = {"BOOLEAN": "a condition (true or false)", "INTERVAL": "a duration"}
+    remedy = f"it must be {kinds.get(wanted[0], 'a number')}"
+    if wanted[0] == "INTERVAL":
+        remedy += ", such as resolved_at - opened_at or to_seconds(x)"
+    return remedy
 
 
 def _typed_expressions(kpi: BaseKpi) -> Iterator[tuple[Place, str, str, tuple[str, ...]]]:

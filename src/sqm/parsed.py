@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import duckdb
@@ -90,10 +90,11 @@ def query_problems(sql: str, tables: Collection[str] | None) -> list[Problem]:
     return list(dict.fromkeys([*_foreign(found, known), *_session_names(found)]))
 
 
+@lru_cache(maxsize=1024)  # a long-lived process loads the same definitions again and again
 def _tree(sql: str) -> dict[str, Any] | Problem:
     """DuckDB's syntax tree of the one select in the text."""
     try:
-        row = _parser().execute("select json_serialize_sql(?)", [sql]).fetchone()
+        row = scratch().execute("select json_serialize_sql(?)", [sql]).fetchone()
     except duckdb.Error as error:
         return Problem(f"DuckDB cannot read it: {_first_line(error)}", "correct the SQL")
     tree: dict[str, Any] = json.loads(row[0]) if row else {}
@@ -208,15 +209,18 @@ def _database() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _parser() -> duckdb.DuckDBPyConnection:
-    """A connection of the caller's own: threads may ask at the same time."""
+def scratch() -> duckdb.DuckDBPyConnection:
+    """A confined database in memory, without any table, for the temporary ones of the caller.
+
+    The connection is the caller's own: threads may ask at the same time.
+    """
     return _database().cursor()
 
 
 @cache
 def _views() -> frozenset[str]:
     """DuckDB's own views, which a name could mean: settings, secrets, files."""
-    rows = _parser().execute("select view_name from duckdb_views()")
+    rows = scratch().execute("select view_name from duckdb_views()")
     return frozenset(str(name).lower() for (name,) in rows.fetchall())
 
 

@@ -41,6 +41,7 @@ from sqm.runs import (
     begin_run,
     noted,
     read_runs,
+    reports_dir,
     restated_since_published,
     running,
     utc_naive,
@@ -132,7 +133,7 @@ def validate(project: Project, run: Run) -> Validated:
     from sqm.review import write_validation_pages
     from sqm.validate import require_table_rules, validate_records
 
-    reports = project.state / "validation" / run.run_id
+    reports = reports_dir(project.state, run.run_id)
     used = {source.records for source in project.settings.sources.values()}
     record_types = [project.record_types[name] for name in sorted(used)]
     facts: list[RuleFacts] = []

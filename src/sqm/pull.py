@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -29,7 +29,7 @@ from sqm.personal import (
 from sqm.project import SETTINGS_FILE, Project
 from sqm.records import Column, RecordType
 from sqm.settings import Source
-from sqm.sources import Wanted, raw_table, read_source
+from sqm.sources import Wanted, damaged_file, raw_table, read_source
 from sqm.sources.cursors import OFFSET, Mark, highest, reach_back, resumed, saved
 
 # they speak of the machine, and whoever opened the warehouse wants to know
@@ -141,15 +141,26 @@ def _arrive(
             reached = _reached(connection, name, source, run_id, last)
             _keep_latest(connection, name, source, reading)
             unreadable = _map(connection, name, source, record_type, reading)
+    except (duckdb.FatalException, duckdb.InternalException) as error:
+        # DuckDB has given up the whole database, which says nothing about whose fault it was
+        path = damaged_file(wanted)
+        if path is None:
+            raise
+        return _caused(wanted.error(f"{path} is damaged; export it again"), error, source)
     except duckdb.Error as error:
         detail = f"{describe_error(error, source)}; check the file and the mapping"
-        refusal = wanted.error(detail)
-        is_shown = not is_personal(source) or isinstance(error, _ABOUT_STORAGE)
-        refusal.__cause__ = error if is_shown else None
-        return refusal
+        return _caused(wanted.error(detail), error, source)
     finally:
-        connection.execute("reset force_compression")
+        with suppress(duckdb.FatalException):
+            connection.execute("reset force_compression")
     return _Arrived(rows, rejected, reached, unreadable)
+
+
+def _caused(refusal: SourceError, error: duckdb.Error, source: Source) -> SourceError:
+    """The refusal with its cause, where that cannot quote a personal value."""
+    is_shown = not is_personal(source) or isinstance(error, _ABOUT_STORAGE)
+    refusal.__cause__ = error if is_shown else None
+    return refusal
 
 
 @contextmanager

@@ -77,6 +77,7 @@ def readmit(root: Path, source: str | None) -> None:
     from sqm.definitions import nearest
     from sqm.errors import SqmError
     from sqm.readmit import readmit_rows
+    from sqm.runs import reports_dir
 
     now = datetime.now(UTC)
     run_id = f"{now:%Y%m%dT%H%M%SZ}-readmit"
@@ -84,7 +85,7 @@ def readmit(root: Path, source: str | None) -> None:
         if source is not None and source not in project.settings.sources:
             remedy = nearest(source, project.settings.sources)
             raise SqmError(f"sqm.yaml has no source '{source}'; {remedy}")
-        reports = project.state / "validation" / run_id
+        reports = reports_dir(project.state, run_id)
         as_of = now.replace(tzinfo=None)
         sources = None if source is None else [source]
         moved = readmit_rows(connection, project, run_id, as_of, reports, sources)

@@ -17,11 +17,11 @@ from sqm.changes import hash_sql, note_changes
 from sqm.expressions import literal, quote
 from sqm.profile_rules import Staged
 from sqm.project import Project
-from sqm.quarantine import MISSING_KEY, UNREADABLE
+from sqm.quarantine import DUPLICATE_KEY, MISSING_KEY, UNREADABLE
 from sqm.records import RecordType
 from sqm.suites import Suite
 from sqm.transactions import transaction
-from sqm.upsert import DELTA
+from sqm.upsert import DELTA, sql_list
 from sqm.validate import validate_records
 
 TABLE = "readmitted"
@@ -38,7 +38,8 @@ def readmit_rows(
     """Move rows that now keep the rules into the record tables; how many, by source.
 
     Only rows of `sources`, all unless given. A row whose values could not be read stays: its
-    source has to be read again. So does one whose key has been accepted since. `as_of`: UTC, naive.
+    source has to be read again. So does one whose key has been accepted since, and a duplicate of a
+    row that is aside as well, as in a full pull: the key is that row's. `as_of`: UTC, naive.
     """
     wanted = project.settings.sources.keys() if sources is None else sources
     moved: Counter[str] = Counter(dict.fromkeys(wanted, 0))
@@ -64,25 +65,33 @@ def _about_rows(suite: Suite) -> Suite:
 def _restage(
     connection: duckdb.DuckDBPyConnection, record_type: RecordType, sources: Collection[str]
 ) -> int:
-    """Make records again of the rows whose record is whole, one per key; how many there are."""
+    """Make records again of the rows whose record is whole, one per key; how many there are.
+
+    Of several the first one, in the order of the sources, as when they are pulled in full.
+    """
     columns = ", ".join(
         f"cast(json_extract_string(record, {literal(f'$.{c.name}')}) as {c.sql_type})"
         f" as {quote(c.name)}"
         for c in record_type.columns
     )
-    listed, key = ", ".join(map(literal, sources)), quote(record_type.key)
+    listed, key = sql_list(sources), quote(record_type.key)
+    is_duplicate = f"list_contains(string_split(rule, ', '), '{DUPLICATE_KEY}')"
     connection.execute(
         f"create or replace temp table {TABLE} as\n"
-        "select row_number() over (order by source, source_file, source_row) as _row,"
+        f"select row_number() over (order by list_position({listed}, source), source_file,"
+        " source_row) as _row,"
         " source as _source, rowid as _place,\n"
         f"  {columns}\n"
-        f"from sqm.quarantine where source in ({listed})\n"
+        f"from sqm.quarantine where list_contains({listed}, source)\n"
         f"  and records = {literal(record_type.name)}\n"
         f"  and record is not null and not starts_with(rule, '{UNREADABLE}')"
         f" and rule <> '{MISSING_KEY}'\n"
         f"  and record_key not in (select cast({key} as varchar) from"
         f" {quote(record_type.name)} where {key} is not null)\n"
-        "qualify row_number() over (partition by record_key order by source, source_row) = 1"
+        f"  and not ({is_duplicate} and record_key in (select record_key from sqm.quarantine\n"
+        f"    where records = {literal(record_type.name)} and not {is_duplicate}))\n"
+        "qualify row_number() over (partition by record_key order by\n"
+        f"  list_position({listed}, source), source_file, source_row) = 1"
     )
     row = connection.execute(f"select count(*) from {TABLE}").fetchone()
     return int(row[0]) if row else 0
@@ -121,6 +130,12 @@ def _move(
         )
         connection.execute(
             f"delete from sqm.quarantine where rowid in (select _place from {TABLE})"
+        )
+        connection.execute(
+            "insert into sqm.changes by name select $run_id as run_id, $records as records,"
+            " _source as source, count(*) as inserted, 0 as updated, 0 as deleted, 0 as unchanged"
+            f" from {TABLE} group by _source",
+            {"run_id": run_id, "records": record_type.name},
         )
     rows = connection.execute(f"select _source, count(*) from {TABLE} group by all").fetchall()
     return Counter(dict(rows))

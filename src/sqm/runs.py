@@ -74,6 +74,11 @@ def runs_path(state: Path) -> Path:
     return state / "runs.json"
 
 
+def reports_dir(state: Path, run_id: str) -> Path:
+    """Where a run writes what validation found."""
+    return state / "validation" / run_id
+
+
 @contextmanager
 def running(project: Project, clock: Clock, as_of: datetime | None, say: Say) -> Iterator[Run]:
     """Do a whole run inside: hold the project's lock, note how the run begins and how it ends.
@@ -121,7 +126,9 @@ def begin_run(project: Project, now: datetime, as_of: datetime | None = None) ->
         )
     remove_spilled(project)
     with open_warehouse(project) as connection:
-        _close_killed_runs(connection, published)
+        for killed in _close_killed_runs(connection, published):
+            for folder in reports_dir(project.state, killed).glob("**/"):
+                remove_leftovers(folder)
         clear_staging(connection)
         prefix = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
         row = connection.execute(
@@ -207,8 +214,14 @@ def _published(state: Path) -> Manifest | None:
     return None
 
 
-def _close_killed_runs(connection: duckdb.DuckDBPyConnection, published: Manifest | None) -> None:
-    """Say of runs that ended without a word what became of them; only one runs at a time."""
+def _close_killed_runs(
+    connection: duckdb.DuckDBPyConnection, published: Manifest | None
+) -> list[str]:
+    """Say of runs that ended without a word what became of them; their ids.
+
+    Only one runs at a time.
+    """
+    ended = connection.execute("select run_id from sqm.runs where state = 'running'").fetchall()
     if published is not None:
         connection.execute(
             "update sqm.runs set state = 'published', detail = 'killed after it had published'"
@@ -219,6 +232,7 @@ def _close_killed_runs(connection: duckdb.DuckDBPyConnection, published: Manifes
         "update sqm.runs set state = ?, detail = 'it ended without a word' where state = 'running'",
         [KILLED],
     )
+    return [run_id for (run_id,) in ended]
 
 
 def _end_badly(project: Project, run: Run, now: datetime, state: str, detail: str) -> None:

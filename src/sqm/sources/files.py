@@ -57,6 +57,24 @@ def read_files(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
     return 0
 
 
+def damaged_file(wanted: Wanted) -> str | None:
+    """The first Parquet or JSON file that a DuckDB of its own cannot read either, if any.
+
+    To be asked when reading has made DuckDB give up the database that it reads into.
+    """
+    import duckdb
+
+    form = wanted.source.read.format
+    for path in _paths(wanted) if form in ("parquet", "json") else ():
+        with duckdb.connect() as alone:
+            confine(alone, [path])
+            try:
+                alone.execute(f"select max(hash(f)) from read_{form}({literal(path)}) as f")
+            except duckdb.Error:
+                return path
+    return None
+
+
 def _paths(wanted: Wanted) -> list[str]:
     """The files of the source, sorted; at least one, none of them empty."""
     read = wanted.source.read
