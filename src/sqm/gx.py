@@ -27,6 +27,7 @@ RESULT_FORMAT = {
     "return_unexpected_index_query": True,
 }
 EXAMPLES = ".unexpected_values"  # how Great Expectations ends the names of such metrics
+REPEATED = "column_values.unique.unexpected_count"  # rows whose value another row has too
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ def _gx() -> _Gx:
             resolved, aborted = super().resolve_validation_graph(*args, **kwargs)
             return dict.fromkeys(self.left_out) | resolved, aborted
 
+    _count_repeated(DuckDBExecutionEngine)
     return _Gx(
         Batch=Batch,
         BatchData=SqlAlchemyBatchData,
@@ -249,6 +251,44 @@ def _gx() -> _Gx:
         Engine=DuckDBExecutionEngine,
         Error=GreatExpectationsError,
         Validator=Validator,
+    )
+
+
+def _count_repeated(engine: type[Any]) -> None:
+    """Have an engine count repeated values by groups: Great Expectations counts them by a window.
+
+    The number is the same; a window carries every row of the table, and takes twice as long.
+    """
+    from great_expectations.core.metric_function_types import MetricFunctionTypes
+    from great_expectations.expectations.metrics.column_map_metrics.column_values_unique import (
+        ColumnValuesUnique,
+    )
+    from great_expectations.expectations.registry import get_metric_kwargs, register_metric
+    from sqlalchemy import column, func, select
+
+    def count(execution_engine: Any, metric_domain_kwargs: Mapping[str, Any], **_: Any) -> int:
+        rows = execution_engine.get_domain_records(domain_kwargs=metric_domain_kwargs)
+        value = column(metric_domain_kwargs["column"])
+        repeated = (
+            select(func.count().label("how often"))
+            .select_from(rows.subquery() if hasattr(rows, "subquery") else rows)
+            .where(value.is_not(None))
+            .group_by(value)
+            .having(func.count() > 1)
+            .subquery()
+        )
+        query = select(func.sum(repeated.c["how often"]))
+        return int(execution_engine.execute_query(query).scalar() or 0)
+
+    keys = get_metric_kwargs(REPEATED)
+    register_metric(
+        metric_name=REPEATED,
+        metric_domain_keys=keys["metric_domain_keys"],
+        metric_value_keys=keys["metric_value_keys"],
+        execution_engine=engine,
+        metric_class=ColumnValuesUnique,
+        metric_provider=count,
+        metric_fn_type=MetricFunctionTypes.VALUE,
     )
 
 
