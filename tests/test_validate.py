@@ -245,6 +245,32 @@ def test_a_critical_row_rule_marks_exactly_the_rows_that_break_it(
     assert verdict.failures == ()
 
 
+class Overheard:
+    """A connection that keeps the text of its statements."""
+
+    def __init__(self, connection):
+        self.connection, self.statements = connection, []
+
+    def execute(self, statement, *rest):
+        self.statements.append(str(statement))
+        return self.connection.execute(statement, *rest)
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+
+def test_repeated_values_are_counted_without_carrying_every_row(connection, tmp_path):
+    connection.execute("insert into things (_row, s) select 7 + i, 'x2' from range(3) t(i)")
+    rules = (Rule(name="alone", type="expect_column_values_to_be_unique", kwargs={"column": "s"}),)
+    suite, overheard = Suite(records="things", expectations=rules), Overheard(connection)
+
+    verdict = validate_records(overheard, Staged("things", NOON), THINGS, suite, tmp_path)
+
+    [fact] = verdict.facts
+    assert fact.broken == 6  # x1 twice, x2 four times; y3 and z once, and the null not at all
+    assert not [text for text in overheard.statements if "OVER (" in text.upper()]
+
+
 @pytest.mark.parametrize(("kind", "kwargs", "observed"), TABLE_RULES)
 def test_a_table_rule_says_what_it_observed(judge, kind, kwargs, observed):
     verdict = judge(critical(kind, **kwargs))

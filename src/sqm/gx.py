@@ -271,7 +271,7 @@ def _count_repeated(engine: type[Any]) -> None:
         value = column(metric_domain_kwargs["column"])
         repeated = (
             select(func.count().label("how often"))
-            .select_from(rows.subquery() if hasattr(rows, "subquery") else rows)
+            .select_from(rows)
             .where(value.is_not(None))
             .group_by(value)
             .having(func.count() > 1)
