@@ -1,10 +1,10 @@
-"""Claim: from a CSV file to accepted records takes less than twice what DuckDB's bare read_csv takes.
+"""Claim: from a CSV file to accepted records takes less than twice what a bare read_csv takes.
 
-Takes a file of jobs the whole way, as a run does: `pull_source` (text columns, mapping, types, local
-times to UTC, keys and unreadable values looked for, reject tables), then acceptance (hashes, what is
-there already, record table, change log). Once into an empty warehouse, then the same file again,
-then with one job in a hundred changed. Beside it a plain table by `read_csv`: all columns as text,
-and with the types that DuckDB finds. Validation has a script of its own, validation.py.
+Takes a file of jobs the whole way, as a run does: `pull_source` (text columns, mapping, types,
+local times to UTC, keys and unreadable values looked for, reject tables), then acceptance (hashes,
+what is there already, record table, change log). Once into an empty warehouse, then the same file
+again, then with one job in a hundred changed. Beside it DuckDB's own `read_csv` into a plain table:
+all columns as text, and with the types that it finds. Validation has its own script, validation.py.
 
 Settling, once at the end of a run, writes the log into a copy of the file; it is listed apart.
 

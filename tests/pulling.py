@@ -11,7 +11,6 @@ import yaml
 from sqm.project import load_project
 from sqm.pull import Pulled, pull_source
 from sqm.sources import numbered_rows
-from sqm.sources import numbered_rows
 from sqm.warehouse import open_warehouse
 
 COLUMNS = {"ticket_id": "id", "severity": "severity", "opened_at": "opened"}

@@ -268,7 +268,7 @@ def _count_repeated(engine: type[Any]) -> None:
 
     def count(execution_engine: Any, metric_domain_kwargs: Mapping[str, Any], **_: Any) -> int:
         rows = execution_engine.get_domain_records(domain_kwargs=metric_domain_kwargs)
-        value = column(metric_domain_kwargs["column"])
+        value: Any = column(metric_domain_kwargs["column"])
         repeated = (
             select(func.count().label("how often"))
             .select_from(rows)
