@@ -15,6 +15,7 @@ from sqm.expressions import columns_of, literal, quote
 from sqm.personal import WITHHELD, content_sql, is_personal, mapped_columns, personal_columns
 from sqm.project import Project
 from sqm.records import RecordType
+from sqm.repeats import surely_distinct
 from sqm.settings import Source
 from sqm.sources import numbered_rows
 
@@ -74,10 +75,10 @@ def set_unreadable_aside(
     value cannot be read.
     """
     key, staged = quote(record_type.key), f'staging."{name}"'
-    [is_sound] = connection.execute(
-        f"select count(_unreadable) = 0 and count(distinct {key}) = count(*) from {staged}"
+    [is_whole] = connection.execute(
+        f"select count(_unreadable) = 0 and count({key}) = count(*) from {staged}"
     ).fetchone() or (False,)
-    if is_sound:
+    if is_whole and surely_distinct(connection, staged, key):
         return
     connection.execute(
         "create or replace temp table aside as\n"
