@@ -45,6 +45,22 @@ def report(title: str, seconds: Mapping[str, float], ours: str) -> None:
         print(f"  {name:<44} {each:8.2f} s{ratio}")
 
 
+def report_against(title: str, taken: Mapping[str, Taken], bases: Mapping[str, str]) -> None:
+    """Print the seconds of each, and what each takes as a multiple of the bases.
+
+    `bases`: the names of contenders, with a short word for each.
+    """
+    print(f"\n{title}")
+    head = "".join(f"{f'times {word}':>20}" for word in bases.values())
+    print(f"  {'':<44}{'wall':>9}{'CPU':>9}{head}   (wall, CPU)")
+    for name, each in taken.items():
+        ratios = "".join(
+            f"{each.wall / taken[base].wall:>13.2f}{each.cpu / taken[base].cpu:>7.2f}"
+            for base in bases
+        )
+        print(f"  {name:<44}{each.wall:>7.2f} s{each.cpu:>7.2f} s{ratios}")
+
+
 def peak_memory_gib() -> float:
     """Peak resident memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -10,6 +10,7 @@ import yaml
 
 from sqm.project import load_project
 from sqm.pull import Pulled, pull_source
+from sqm.sources import numbered_rows
 from sqm.warehouse import open_warehouse
 
 COLUMNS = {"ticket_id": "id", "severity": "severity", "opened_at": "opened"}
@@ -64,5 +65,5 @@ def accept(root: Path) -> None:
 def raw(root: Path) -> list[tuple[Any, ...]]:
     """Row number and file of each row as it arrived."""
     with open_warehouse(load_project(root)) as connection:
-        query = "select _row, _file from staging.raw_desk order by _row"
+        query = f"select _row, _file from {numbered_rows(connection, 'desk')} order by _row"
         return connection.execute(query).fetchall()

@@ -330,6 +330,18 @@ def test_the_change_log_keeps_the_first_old_version(warehouse: Warehouse):
     assert warehouse.touched() == [1, 2, 4]
 
 
+def test_records_that_all_went_and_came_back_are_known_as_they_were(warehouse: Warehouse):
+    warehouse.accept(first=Pull({1: "a", 2: "b"}))
+    with transaction(warehouse.connection):
+        consume_changes(warehouse.connection)
+    warehouse.accept(first=Pull({}))
+    warehouse.accept(first=Pull({1: "a", 3: BROKEN}))
+
+    assert warehouse.records() == [(1, "a", "first")]
+    assert warehouse.before() == [(1, "a", "first"), (2, "b", "first")]
+    assert warehouse.touched() == [1]
+
+
 def test_a_consumed_change_log_is_empty(warehouse: Warehouse):
     warehouse.accept(first=Pull({1: "a", 2: "a"}))
     warehouse.accept(first=Pull({1: "b"}))

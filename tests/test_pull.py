@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import pytest
 from projects import PARCELS, SETTINGS, changed, parcels
 
 from sqm.errors import SourceError
+from sqm.local_time import utc_time_sql
 from sqm.project import load_project
 from sqm.pull import Pulled, pull_source
+from sqm.sources import numbered_rows
 from sqm.warehouse import open_warehouse
 
 
@@ -56,6 +58,77 @@ def test_times_are_taken_as_local_and_stored_in_utc(make_project):
 
     assert staged[0]["due_at"] == datetime(2026, 11, 2, 9)  # noqa: DTZ001
     assert staged[4]["due_at"] == datetime(2026, 7, 2, 8)  # noqa: DTZ001
+
+
+AROUND_THE_CHANGES = {
+    # Berlin is one hour ahead until 29 March 2026, 01:00 UTC, two until 25 October, 01:00 UTC
+    "29.03.2026 01:59": "2026-03-29 00:59",
+    "29.03.2026 02:30": "2026-03-29 01:30",  # never on a clock; read with the offset before
+    "29.03.2026 03:00": "2026-03-29 01:00",
+    "25.10.2026 01:59": "2026-10-24 23:59",
+    "25.10.2026 02:30": "2026-10-25 01:30",  # twice on the clocks; the second time is meant
+    "25.10.2026 03:00": "2026-10-25 02:00",
+    "01.07.1943 12:00": "1943-07-01 10:00",  # long before the years that are looked up
+    "01.07.2060 12:00": "2060-07-01 10:00",
+}
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_local_times_around_a_change_of_the_clocks(make_project, is_noted: bool):
+    settings = changed(SETTINGS, "read: {csv", "timezone: Europe/Berlin\n    read: {csv")
+    lines = [f"{i},West,1,{text},\n" for i, text in enumerate(AROUND_THE_CHANGES, start=10)]
+    data = PARCELS.splitlines()[0] + "\n" + "".join(lines)
+    root = make_project(parcels(sqm__yaml=settings, parcels__csv=data))
+    if is_noted:  # without the start of the run only the time zone library is asked
+        with open_warehouse(load_project(root)) as connection:
+            connection.execute(
+                "insert into sqm.runs (run_id, started_at) values ('run-1', '2026-11-01')"
+            )
+
+    _, staged, _ = pull(root)
+
+    found = [f"{row['due_at']:%Y-%m-%d %H:%M}" for row in staged]
+    assert found == list(AROUND_THE_CHANGES.values())
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Europe/Dublin", "America/New_York",
+                                  "America/Sao_Paulo", "Asia/Kolkata",
+                                  "Australia/Lord_Howe", "Pacific/Apia", "UTC"])  # fmt: skip
+def test_the_quick_way_to_utc_is_that_of_the_time_zone_library(zone: str):
+    quick = utc_time_sql("local", zone, date(2008, 1, 1), date(2028, 1, 1))
+    exact = f"timezone('UTC', timezone('{zone}', local))"
+    quarters = "range(timestamp '2005-01-01', timestamp '2031-01-01', interval 15 minute) t(local)"
+
+    differ = duckdb.sql(f"select local, {quick}, {exact} from {quarters} where {quick} <> {exact}")
+
+    assert differ.fetchall() == []
+
+
+def test_where_two_lists_of_time_zones_differ_only_one_is_asked(make_project, monkeypatch):
+    # a country may have changed its mind between the release of the one and of the other
+    never_changes = [(datetime(2021, 1, 1), timedelta(hours=1))]  # noqa: DTZ001  # UTC, naive
+    monkeypatch.setattr("sqm.local_time.utc_offsets", lambda *_: never_changes)
+
+    test_local_times_around_a_change_of_the_clocks(make_project, is_noted=True)
+
+
+def test_rows_of_a_large_file_are_numbered_as_they_stand_in_it(make_project):
+    # large enough for several threads and row groups; line 2 is row 1
+    rows = 300_000
+    lines = [f"{i},West,1,01.07.2026 10:00,\n" for i in range(1, rows + 1)]
+    lines[249_999] = "250000,West,1,not a date,\n"
+    lines[199_999] = "77,West,1,01.07.2026 10:00,\n"
+    root = make_project(parcels(parcels__csv=PARCELS.splitlines()[0] + "\n" + "".join(lines)))
+
+    _, staged, aside = pull(root)
+
+    assert aside == [("duplicate_key", "77", 200_000), ("unreadable_due_at", "250000", 250_000)]
+    assert [row["_row"] for row in staged] == [int(row["parcel_id"]) for row in staged]
+    with open_warehouse(load_project(root)) as connection:  # also when it is opened again
+        raw = numbered_rows(connection, "scanner")
+        text = connection.execute(f"select id from {raw} as r where _row in (5, 250000) order by 1")
+        assert text.fetchall() == [("250000",), ("5",)]
+    assert [json.loads(text)["due"] for text in quarantine_content(root)][1] == "not a date"
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,21 @@
 import json
+import math
 import os
 import subprocess
 import sys
+from collections import Counter
 from datetime import datetime
 
 import duckdb
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sqm.errors import DefinitionError, ValidationFailed
 from sqm.gx import _gx
 from sqm.profile_rules import Staged
 from sqm.records import record_type
+from sqm.repeats import repeated_rows
 from sqm.suites import SQL_RULE, Rule, Severity, Suite, vocabulary
 from sqm.validate import require_table_rules, validate_records
 
@@ -243,6 +248,52 @@ def test_a_critical_row_rule_marks_exactly_the_rows_that_break_it(
     assert (fact.passed, fact.checked, fact.broken) == (not rows, 6, len(rows))
     assert fact.observed == f"{len(rows)} of 6 rows"
     assert verdict.failures == ()
+
+
+class Overheard:
+    """A connection that keeps the text of its statements."""
+
+    def __init__(self, connection):
+        self.connection, self.statements = connection, []
+
+    def execute(self, statement, *rest):
+        self.statements.append(str(statement))
+        return self.connection.execute(statement, *rest)
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+
+def test_repeated_values_are_counted_without_carrying_every_row(connection, tmp_path):
+    connection.execute("insert into things (_row, s) select 7 + i, 'x2' from range(3) t(i)")
+    rules = (Rule(name="alone", type="expect_column_values_to_be_unique", kwargs={"column": "s"}),)
+    suite, overheard = Suite(records="things", expectations=rules), Overheard(connection)
+
+    verdict = validate_records(overheard, Staged("things", NOON), THINGS, suite, tmp_path)
+
+    [fact] = verdict.facts
+    assert rows_of(connection, verdict) == {}  # a warning sets nothing aside
+    assert fact.broken == 6  # x1 twice, x2 four times; y3 and z once, and the null not at all
+    assert not [text for text in overheard.statements if "OVER (" in text.upper()]
+
+
+@pytest.mark.parametrize("most", [2**25, 0], ids=["by hashes", "by groups"])
+@given(
+    st.lists(
+        st.one_of(st.none(), st.sampled_from([0.0, -0.0, math.nan, math.inf, 1.5]), st.floats())
+    )
+)
+def test_repeated_numbers_are_those_that_a_dictionary_finds(most: int, values):
+    # as DuckDB has it, not a number equals itself, and there is one zero
+    times = Counter("nan" if v is not None and math.isnan(v) else v for v in values)
+    expected = sum(n for value, n in times.items() if value is not None and n > 1)
+    with duckdb.connect() as connection, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sqm.repeats.MOST_HASHES", most)
+        connection.execute("create table numbers (n double)")
+        if values:
+            connection.executemany("insert into numbers values (?)", [[v] for v in values])
+
+        assert repeated_rows(connection, "numbers", '"n"') == expected
 
 
 @pytest.mark.parametrize(("kind", "kwargs", "observed"), TABLE_RULES)

@@ -29,29 +29,32 @@ from sqm.upsert import (
     sql_list,
 )
 
+_NOTHING = "select null::bigint as _row, null::varchar as rule limit 0"
+
 
 def gather_records(
     connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType
 ) -> str:
-    """Put the staged rows of all sources of a record type into one temporary table; its name.
+    """See the staged rows of all sources of a record type as one temporary view; its name.
 
-    Rows get a number `_row` of their own. A key that two sources share stays with the first source.
-    Rows that their source deleted are not among them.
+    Rows get a number `_row` of their own, those of the first source first: a key that two sources
+    share stays with the first source. Rows that their source deleted are not among them.
     """
-    table = f"incoming_{record_type.name}"
+    view = f"incoming_{record_type.name}"
     columns = ", ".join(quote(column) for column in record_type.column_names)
-    parts = [
-        f"select {literal(name)} as _source, {order} as _order, _row as _source_row, {columns}"
-        f" from staging.{quote(name)} where not _deleted"
-        for order, name in enumerate(_sources(project, record_type.name))
-    ]
-    connection.execute(
-        f"create or replace temp table {quote(table)} as\n"
-        "select row_number() over (order by _order, _source_row) as _row, * exclude (_order),"
-        f" {hash_sql(record_type.column_names)} as _hash\n"
-        f"from ({' union all '.join(parts)})"
-    )
-    return table
+    parts: list[str] = []
+    rows_before = 0
+    for name in _sources(project, record_type.name):
+        staged = f"staging.{quote(name)}"
+        parts.append(
+            f"select _row + {rows_before} as _row, {literal(name)} as _source,"
+            f" _row as _source_row, {columns}, {hash_sql(record_type.column_names)} as _hash"
+            f" from {staged} where not _deleted"
+        )
+        [last] = connection.execute(f"select max(_row) from {staged}").fetchone() or (None,)
+        rows_before += last or 0
+    connection.execute(f"create or replace temp view {quote(view)} as {' union all '.join(parts)}")
+    return view
 
 
 def mark_broken(
@@ -70,16 +73,17 @@ def mark_broken(
     found = [
         f"select _row, {literal(rule)} as rule from ({query})" for rule, query in broken.items()
     ]
-    found.append(
-        "select _row, 'duplicate_key' as rule from (select _row, row_number() over"
-        f" (partition by {quote(record_type.key)} order by _row) as nth from {incoming})"
-        " where nth > 1"
-    )
+    if len(_sources(project, record_type.name)) > 1:  # pulling told them apart within a source
+        found.append(
+            "select _row, 'duplicate_key' as rule from (select _row, row_number() over"
+            f" (partition by {quote(record_type.key)} order by _row) as nth from {incoming})"
+            " where nth > 1"
+        )
     found += _held_by_an_earlier_source(connection, project, record_type, run_id)
     connection.execute(
         f"create or replace temp table {quote(f'broken_{record_type.name}')} as\n"
         "select _row, string_agg(distinct rule, ', ' order by rule) as rule\n"
-        f"from ({' union all '.join(found)}) group by _row"
+        f"from ({' union all '.join(found or [_NOTHING])}) group by _row"
     )
 
 
@@ -117,8 +121,8 @@ def drop_staged(
     connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType
 ) -> None:
     """Drop the staged rows of a record type; once accepted they are of no use."""
-    for table in (f"incoming_{record_type.name}", f"broken_{record_type.name}"):
-        connection.execute(f"drop table temp.{quote(table)}")
+    connection.execute(f"drop view temp.{quote(f'incoming_{record_type.name}')}")
+    connection.execute(f"drop table temp.{quote(f'broken_{record_type.name}')}")
     for name in _sources(project, record_type.name):
         connection.execute(f"drop table staging.{quote(name)}")
         connection.execute(f"drop table staging.{quote(f'raw_{name}')}")

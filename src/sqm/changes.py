@@ -8,7 +8,8 @@ values were last kept, and the keys of inserted and updated ones (which may be g
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import duckdb
 
@@ -50,12 +51,22 @@ def hash_sql(columns: Iterable[str]) -> str:
     return f"hash({', '.join(quote(column) for column in columns)})"
 
 
+@contextmanager
+def uncompressed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Write tables as they are: what lives for one run is not worth the work of compressing it."""
+    connection.execute("set force_compression = 'uncompressed'")
+    try:
+        yield
+    finally:
+        connection.execute("reset force_compression")
+
+
 def note_changes(
     connection: duckdb.DuckDBPyConnection, record_type: RecordType, delta: str
 ) -> None:
     """Add to the change log what `delta` is about to do to the record table.
 
-    `delta` has a row per record: `place` (rowid in the record table), `record_key`, `change`.
+    `delta` has one row per record: `place` (rowid in the record table), `record_key`, `change`.
     """
     before, touched = before_table(record_type.name), touched_table(record_type.name)
     columns = ", ".join(quote(column) for column in table_columns(record_type))
@@ -69,11 +80,12 @@ def note_changes(
         f"  and not exists (from {before} as b where b.{key} = t.{key})\n"
         f"  and not exists (from {touched} as n where n.record_key = t.{key})"
     )
-    connection.execute(
-        f"insert into {touched} (record_key)\n"
-        f"select distinct record_key from {delta} as d where change in ('inserted', 'updated')\n"
-        f"  and not exists (from {touched} as n where n.record_key = d.record_key)"
-    )
+    with uncompressed(connection):
+        connection.execute(
+            f"insert into {touched} (record_key)\n"
+            f"select record_key from {delta} as d where change in ('inserted', 'updated')\n"
+            f"  and not exists (from {touched} as n where n.record_key = d.record_key)"
+        )
 
 
 def consume_changes(connection: duckdb.DuckDBPyConnection) -> None:

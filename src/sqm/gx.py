@@ -17,6 +17,8 @@ from typing import Any
 
 import duckdb
 
+from sqm.expressions import quote
+from sqm.repeats import repeated_rows
 from sqm.sandbox import reading_only
 from sqm.suites import ROW, Rule
 from sqm.validation_report import jsonable
@@ -27,6 +29,7 @@ RESULT_FORMAT = {
     "return_unexpected_index_query": True,
 }
 EXAMPLES = ".unexpected_values"  # how Great Expectations ends the names of such metrics
+REPEATED = "column_values.unique.unexpected_count"  # rows whose value another row has too
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ def _validator(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[An
         with alchemy.connect() as held:
             engine = gx.Engine(engine=alchemy, create_temp_table=False)
             engine.held = held
-            engine.columns = columns
+            engine.columns, engine.connection, engine.table = columns, connection, table
             data = gx.BatchData(
                 engine, schema_name=schema or None, table_name=name, create_temp_table=False
             )
@@ -205,6 +208,8 @@ def _gx() -> _Gx:
 
         held: Any
         columns: Sequence[str]
+        connection: duckdb.DuckDBPyConnection
+        table: str
 
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
@@ -241,6 +246,7 @@ def _gx() -> _Gx:
             resolved, aborted = super().resolve_validation_graph(*args, **kwargs)
             return dict.fromkeys(self.left_out) | resolved, aborted
 
+    _count_repeated(DuckDBExecutionEngine)
     return _Gx(
         Batch=Batch,
         BatchData=SqlAlchemyBatchData,
@@ -249,6 +255,33 @@ def _gx() -> _Gx:
         Engine=DuckDBExecutionEngine,
         Error=GreatExpectationsError,
         Validator=Validator,
+    )
+
+
+def _count_repeated(engine: type[Any]) -> None:
+    """Have an engine count repeated values its own way: Great Expectations does it by a window.
+
+    The number is the same; a window carries every row of the table, and takes many times as long.
+    """
+    from great_expectations.core.metric_function_types import MetricFunctionTypes
+    from great_expectations.expectations.metrics.column_map_metrics.column_values_unique import (
+        ColumnValuesUnique,
+    )
+    from great_expectations.expectations.registry import get_metric_kwargs, register_metric
+
+    def count(execution_engine: Any, metric_domain_kwargs: Mapping[str, Any], **_: Any) -> int:
+        column = quote(metric_domain_kwargs["column"])
+        return repeated_rows(execution_engine.connection, execution_engine.table, column)
+
+    keys = get_metric_kwargs(REPEATED)
+    register_metric(
+        metric_name=REPEATED,
+        metric_domain_keys=keys["metric_domain_keys"],
+        metric_value_keys=keys["metric_value_keys"],
+        execution_engine=engine,
+        metric_class=ColumnValuesUnique,
+        metric_provider=count,
+        metric_fn_type=MetricFunctionTypes.VALUE,
     )
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import duckdb
 
 from sqm import quarantine
+from sqm.changes import uncompressed
 from sqm.errors import SourceError
 from sqm.expressions import literal, quote, render
+from sqm.local_time import OFFSET_YEARS, utc_time_sql
 from sqm.personal import (
     Reading,
     describe_error,
@@ -29,9 +31,10 @@ from sqm.personal import (
 from sqm.project import SETTINGS_FILE, Project
 from sqm.records import Column, RecordType
 from sqm.settings import Source
-from sqm.sources import Wanted, damaged_file, raw_table, read_source
+from sqm.sources import Wanted, damaged_file, numbered_rows, raw_table, read_source
 from sqm.sources.cursors import OFFSET, Mark, highest, reach_back, resumed, saved
 
+YEARS_AHEAD = 3  # of due dates, in which the offsets of a time zone are looked up, too
 # they speak of the machine, and whoever opened the warehouse wants to know
 _ABOUT_STORAGE = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException)
 
@@ -58,6 +61,21 @@ class _Arrived:
     rejected: int  # lines that could not be split
     reached: Mark | None
     unreadable: Mapping[str, str]  # by column: when its value cannot be read, over the raw rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Zone:
+    """The time zone in which a source writes, and the days between which its offsets are known."""
+
+    name: str
+    since: date | None = None
+    until: date | None = None
+
+    def quick(self, local: str) -> str | None:
+        """SQL for the UTC time of a local one; None where only the time zone library knows."""
+        if self.since is None or self.until is None:
+            return None
+        return utc_time_sql(local, self.name, self.since, self.until)
 
 
 def pull_source(
@@ -132,15 +150,15 @@ def _arrive(
     name, source = wanted.name, wanted.source
     reading = reading_of(source)
     connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the source
-    connection.execute("set force_compression = 'uncompressed'")  # staging lives for one run
     try:
-        with _each_for_itself(connection):
+        with uncompressed(connection), _each_for_itself(connection):
             with hashing(connection, hash_key), kept_in_memory(connection, source):
                 rejected = read_source(connection, wanted)
             rows = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
             reached = _reached(connection, name, source, run_id, last)
             _keep_latest(connection, name, source, reading)
-            unreadable = _map(connection, name, source, record_type, reading)
+            zone = _zone(connection, source, _started_at(connection, run_id))
+            unreadable = _map(connection, name, source, record_type, reading, zone)
     except (duckdb.FatalException, duckdb.InternalException) as error:
         # DuckDB has given up the whole database, which says nothing about whose fault it was
         path = damaged_file(wanted)
@@ -150,9 +168,6 @@ def _arrive(
     except duckdb.Error as error:
         detail = f"{describe_error(error, source)}; check the file and the mapping"
         return _caused(wanted.error(detail), error, source)
-    finally:
-        with suppress(duckdb.FatalException):
-            connection.execute("reset force_compression")
     return _Arrived(rows, rejected, reached, unreadable)
 
 
@@ -198,14 +213,19 @@ def _reached(
     """How far the records reach once these are accepted; never back behind the last mark."""
     if source.incremental is None:
         return None
-    row = connection.execute("select started_at from sqm.runs where run_id = ?", [run_id])
-    [started_at] = row.fetchone() or [None]
+    started_at = _started_at(connection, run_id)
     # a source may write its own local time, which is less than a day from UTC
     latest = None if started_at is None else started_at + timedelta(days=1)
     found = highest(connection, raw_table(name), source.incremental, latest)
     if found is None or last is None:
         return found or last
     return last if _is_before(found, last) else found
+
+
+def _started_at(connection: duckdb.DuckDBPyConnection, run_id: str) -> datetime | None:
+    row = connection.execute("select started_at from sqm.runs where run_id = ?", [run_id])
+    [started_at] = row.fetchone() or [None]
+    return started_at
 
 
 def _is_before(one: Mark, other: Mark) -> bool:
@@ -241,6 +261,7 @@ def _map(
     source: Source,
     record_type: RecordType,
     reading: Reading,
+    zone: _Zone,
 ) -> dict[str, str]:
     """Stage the rows as records; `_unreadable` names the first column that failed, if any.
 
@@ -248,6 +269,7 @@ def _map(
     could not be read from one that is not there. Returns, for each mapped column, the condition
     over the source row under which its value cannot be read.
     """
+    parsed: list[str] = []
     computed: list[str] = []
     staged: list[str] = []
     cases: list[str] = []
@@ -256,16 +278,15 @@ def _map(
     if reading.deleted is not None:
         deleted = f"coalesce(try({reading.deleted}), false)"
         cases.append(f"when {reading.deleted_failed} then 'deleted_when'")
-    for column in record_type.columns:
-        target = quote(column.name)
-        if column.name not in reading.value:
-            staged.append(f"cast(null as {column.sql_type}) as {target}")
-            continue
+    mapped = [column for column in record_type.columns if column.name in reading.value]
+    for column in mapped:
         text = reading.value[column.name]
-        value = _converted(connection, text, column, name, source.timezone)
+        value, quick = _converted(connection, text, column, name, zone)
         made = quote(f"mapped {column.name}")  # a blank: the source's columns have other names
-        computed.append(f"try({value}) as {made}")
-        staged.append(f"{made} as {target}")
+        if quick is not None:
+            parsed.append(f", try(cast({text} as timestamp)) as {_parsed(column)}")
+        computed.append(f"try({quick or value}) as {made}")
+        staged.append(f"{made} as {quote(column.name)}")
         # of a deleted record only its key matters
         matters = (
             made + " is null" + (' and not "is gone"' if column.name != record_type.key else "")
@@ -279,29 +300,56 @@ def _map(
         f"create or replace table {_staged(name)} as\n"
         f'select _row, "is gone" as _deleted, case {" ".join(cases)} end as _unreadable,'
         f" {', '.join(staged)}\n"
-        f'from (select *, {deleted} as "is gone", {", ".join(computed)} from {raw_table(name)})'
+        f'from (select *, {deleted} as "is gone", {", ".join(computed)}\n'
+        f"from (select *{''.join(parsed)} from {numbered_rows(connection, name)}))"
     )
+    for column in record_type.columns:
+        if column not in mapped:  # added afterwards, nothing has to be written for it
+            added = f"add column {quote(column.name)} {column.sql_type}"
+            connection.execute(f"alter table {_staged(name)} {added}")
     return failed
 
 
+def _zone(
+    connection: duckdb.DuckDBPyConnection, source: Source, started_at: datetime | None
+) -> _Zone:
+    """Python and DuckDB have each their own list of time zones: it is quick where they agree."""
+    if started_at is None:
+        return _Zone(source.timezone)
+    since = date(started_at.year - OFFSET_YEARS, 1, 1)
+    zone = _Zone(source.timezone, since, date(started_at.year + YEARS_AHEAD, 1, 1))
+    hours = f"range(timestamp '{zone.since}', timestamp '{zone.until}', interval 1 hour)"
+    exact = f"timezone('UTC', timezone({literal(zone.name)}, local))"
+    differ = f"select count(*) from {hours} as t(local) where {zone.quick('local')} <> {exact}"
+    return zone if _scalar(connection, differ) == 0 else _Zone(source.timezone)
+
+
 def _converted(
-    connection: duckdb.DuckDBPyConnection, text: str, column: Column, name: str, zone: str
-) -> str:
-    """The mapped expression as the column's type; timestamps in UTC."""
+    connection: duckdb.DuckDBPyConnection, text: str, column: Column, name: str, zone: _Zone
+) -> tuple[str, str | None]:
+    """The mapped expression as the column's type, timestamps in UTC; and a quicker way to it.
+
+    The quicker way takes the text as a timestamp of its own from the column `_parsed`.
+    """
     if column.type != "timestamp":
-        return f"cast({text} as {column.sql_type})"
+        return f"cast({text} as {column.sql_type})", None
     described = connection.execute(
         f"describe select {text} as it from {raw_table(name)}"
     ).fetchone()
     found = str(described[1]) if described else "VARCHAR"
-    local = f"timezone('UTC', timezone({literal(zone)}, cast({text} as timestamp)))"
+    local = f"timezone('UTC', timezone({literal(zone.name)}, cast({text} as timestamp)))"
     aware = f"timezone('UTC', cast({text} as timestamptz))"
     if found == "TIMESTAMP WITH TIME ZONE":
-        return aware
+        return aware, None
+    quick = zone.quick(_parsed(column))
     if found == "VARCHAR":
-        has_offset = f"regexp_matches({text}, '{OFFSET}')"
-        return f"case when {has_offset} then {aware} else {local} end"
-    return local
+        mixed = f"case when regexp_matches({text}, '{OFFSET}') then {aware} else "
+        return f"{mixed}{local} end", f"{mixed}{quick} end" if quick else None
+    return local, quick
+
+
+def _parsed(column: Column) -> str:
+    return quote(f"parsed {column.name}")
 
 
 def _scalar(connection: duckdb.DuckDBPyConnection, sql: str) -> int:

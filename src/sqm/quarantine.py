@@ -15,7 +15,9 @@ from sqm.expressions import columns_of, literal, quote
 from sqm.personal import WITHHELD, content_sql, is_personal, mapped_columns, personal_columns
 from sqm.project import Project
 from sqm.records import RecordType
+from sqm.repeats import surely_distinct
 from sqm.settings import Source
+from sqm.sources import numbered_rows
 
 UNREADABLE = "unreadable_"  # the engine's rules begin so: unreadable_due_at, unreadable_line: ...
 LINE = "unreadable_line"
@@ -73,6 +75,11 @@ def set_unreadable_aside(
     value cannot be read.
     """
     key, staged = quote(record_type.key), f'staging."{name}"'
+    [is_whole] = connection.execute(
+        f"select count(_unreadable) = 0 and count({key}) = count(*) from {staged}"
+    ).fetchone() or (False,)
+    if is_whole and surely_distinct(connection, staged, key):
+        return
     connection.execute(
         "create or replace temp table aside as\n"
         "select _row, case\n"
@@ -83,7 +90,7 @@ def set_unreadable_aside(
         "  end as rule\n"
         f"from {staged} qualify rule is not null"
     )
-    raw = f'staging."raw_{name}"'
+    raw = numbered_rows(connection, name)
     failing = ", ".join(f"case when {c} then {literal(n)} end" for n, c in unreadable.items())
     offending = _first_source_text(source, "a.rule")
     _insert(
@@ -132,7 +139,7 @@ def set_broken_aside(
         f"  {content_sql(project.settings.sources[name], 'r')} as content,\n"
         f"  {offending} as offending, {_record_json(record_type, 'i')} as record\n"
         f"from {quote(broken)} as b join {quote(incoming)} as i using (_row)\n"
-        f"join staging.{quote(f'raw_{name}')} as r on r._row = i._source_row\n"
+        f"join {numbered_rows(connection, name)} as r on r._row = i._source_row\n"
         f"where i._source = {literal(name)}",
     )
 

@@ -21,10 +21,11 @@ from sqm.quarantine import DUPLICATE_KEY, MISSING_KEY, UNREADABLE
 from sqm.records import RecordType
 from sqm.suites import Suite
 from sqm.transactions import transaction
-from sqm.upsert import DELTA, sql_list
+from sqm.upsert import sql_list
 from sqm.validate import validate_records
 
 TABLE = "readmitted"
+_DELTA = "temp.readmitted_delta"  # as upsert.py has one
 
 
 def readmit_rows(
@@ -116,11 +117,11 @@ def _move(
 ) -> Counter[str]:
     columns = ", ".join(map(quote, record_type.column_names))
     connection.execute(
-        f"create or replace temp table {DELTA} as select null::bigint as place,"
+        f"create or replace temp table {_DELTA} as select null::bigint as place,"
         f" {quote(record_type.key)} as record_key, 'inserted' as change from {TABLE}"
     )
     with transaction(connection):
-        note_changes(connection, record_type, DELTA)
+        note_changes(connection, record_type, _DELTA)
         connection.execute(
             f"insert into {quote(record_type.name)}"
             f" ({columns}, _source, _run_id, _first_seen_at, _last_seen_at, _hash)\n"

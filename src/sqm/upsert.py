@@ -1,7 +1,7 @@
 """Upsert gathered records by key: compare them with the record table, then change what differs.
 
 Set-wise, in the caller's transaction, and without touching the records that stay as they are. What
-is to happen to each record stands in the temporary table DELTA in between.
+is to happen to each record stands in the temporary view DELTA in between.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqm.expressions import literal, quote
 from sqm.records import RecordType
 
 DELTA = "temp.delta"  # _row, place, _source, record_key, held_by, first_seen_at, change
+_COMPARED = "temp.compared"  # what DELTA shows, where there was something to compare with
 DELIVERED = "temp.delivered"  # source, record_key: what increments delivered, in whatever state
 
 
@@ -41,7 +42,14 @@ def compare_records(
     record table.
     """
     table, key = quote(record_type.name), quote(record_type.key)
-    incoming, broken = quote(f"incoming_{record_type.name}"), quote(f"broken_{record_type.name}")
+    if _is_empty(connection, record_type):
+        connection.execute(
+            f"create or replace temp view {DELTA} as\n"
+            f"select _row, null::bigint as place, _source, {key} as record_key,"
+            " null::varchar as held_by, null::timestamp as first_seen_at, 'inserted' as change\n"
+            f"from {_kept(record_type)}"
+        )
+        return
     gone = [
         f"select t.rowid, t._source, t.{key} from {DELIVERED} as d join {table} as t"
         f" on cast(t.{key} as varchar) = d.record_key and t._source = d.source"
@@ -52,9 +60,9 @@ def compare_records(
             f" where list_contains({sql_list(full)}, _source)"
         )
     connection.execute(
-        f"create or replace temp table {DELTA} as\n"
-        f"with kept as (select _row, _source, _hash, {key} as record_key from {incoming}"
-        f" anti join {broken} using (_row)),\n"
+        f"create or replace temp table {_COMPARED} as\n"
+        f"with kept as (select _row, _source, _hash, {key} as record_key"
+        f" from {_kept(record_type)}),\n"
         f"gone(place, _source, record_key) as ({' union all '.join(gone)})\n"
         "select k._row, t.rowid as place, k._source, k.record_key,"
         " t._source as held_by, t._first_seen_at as first_seen_at,\n"
@@ -66,6 +74,7 @@ def compare_records(
         "select null, place, _source, record_key, null, null, 'deleted'"
         " from gone anti join kept using (record_key)"
     )
+    connection.execute(f"create or replace temp view {DELTA} as from {_COMPARED}")
 
 
 def change_records(
@@ -75,6 +84,13 @@ def change_records(
     table = quote(record_type.name)
     content = ", ".join(quote(column) for column in record_type.column_names)
     columns = ", ".join(quote(column) for column in table_columns(record_type))
+    if _is_empty(connection, record_type):  # all that is kept is new: no need to look it up
+        connection.execute(
+            f"insert into {table} ({columns})\n"
+            f"select {content}, _source, $run_id, $at, $at, _hash from {_kept(record_type)}",
+            {"run_id": run_id, "at": at},
+        )
+        return
     connection.execute(
         f"update {table} set _last_seen_at = $at where rowid in"
         f" (select place from {DELTA} where change = 'unchanged')",
@@ -92,6 +108,17 @@ def change_records(
         "where d.change in ('inserted', 'updated')",
         {"run_id": run_id, "at": at},
     )
+
+
+def _kept(record_type: RecordType) -> str:
+    """The gathered rows that break no critical rule, as SQL to select from."""
+    incoming, broken = f"incoming_{record_type.name}", f"broken_{record_type.name}"
+    return f"{quote(incoming)} anti join {quote(broken)} using (_row)"
+
+
+def _is_empty(connection: duckdb.DuckDBPyConnection, record_type: RecordType) -> bool:
+    query = f"select 1 from {quote(record_type.name)} limit 1"
+    return connection.execute(query).fetchone() is None
 
 
 def count_changes(

@@ -16,6 +16,7 @@ from sqm.sandbox import confine
 from sqm.sources.cursors import is_new_sql, type_of
 from sqm.sources.secrets import filled
 from sqm.sources.staging import (
+    ROW,
     Wanted,
     needed_columns,
     raw_table,
@@ -44,7 +45,7 @@ def read_files(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
     if read.format == "csv":
         columns = _csv_header(connection, wanted, paths)
         plain = {column: quote(column) for column in columns}
-        _load(connection, wanted, _csv_reader(read, paths, columns), plain)
+        _load(connection, wanted, paths, _csv_reader(read, paths, columns), plain)
         forget_lines(connection, wanted.source)
         row = connection.execute(
             "select count(distinct (file_id, line)) from rejected_lines"
@@ -53,7 +54,7 @@ def read_files(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
     if read.format == "json":
         for path in paths:
             _require_whole_json(wanted, path)
-    _load(connection, wanted, *_described(connection, wanted, paths))
+    _load(connection, wanted, paths, *_described(connection, wanted, paths))
     return 0
 
 
@@ -90,20 +91,38 @@ def _paths(wanted: Wanted) -> list[str]:
 
 
 def _load(
-    connection: duckdb.DuckDBPyConnection, wanted: Wanted, reader: str, columns: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection,
+    wanted: Wanted,
+    paths: Sequence[str],
+    reader: str,
+    columns: Mapping[str, str],
 ) -> None:
-    """Number the rows as they stand in the files; keep those wanted. `columns`: name and SQL."""
+    """Load the rows in the order of the files; keep those wanted. `columns`: name and SQL."""
     needed = needed_columns(wanted, list(columns))
     read, kept = wanted_columns(wanted, {name: columns[name] for name in needed})
-    rows = f"select row_number() over () as _row, filename as _file{read} from {reader}"
+    # an enumeration keeps a number per row instead of the path
+    file = f"cast(filename as enum({', '.join(map(literal, paths))})) as _file"
+    if _keeps_all(wanted) and ROW not in needed:
+        rows = f"select {file}{read} from {reader}"
+        connection.execute(
+            f"create or replace table {raw_table(wanted.name)} as select _file{kept} from ({rows})"
+        )
+        return
+    rows = f"select row_number() over () as {ROW}, {file}{read} from {reader}"
     incremental = wanted.source.incremental
     if incremental is not None and wanted.since is not None:
         kind = type_of(connection, f"({rows})", incremental.cursor)
         rows = f"from ({rows}) where {is_new_sql(incremental, kind, wanted.since)}"
     connection.execute(
         f"create or replace table {raw_table(wanted.name)} as"
-        f" select _row, _file{kept} from ({rows})"
+        f" select {ROW}, _file{kept} from ({rows})"
     )
+
+
+def _keeps_all(wanted: Wanted) -> bool:
+    """Whether every row that is read stays, so that its place tells its number."""
+    source = wanted.source
+    return wanted.since is None and source.where is None and source.latest_by is None
 
 
 def _csv_header(

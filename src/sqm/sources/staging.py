@@ -1,8 +1,9 @@
 """What all readers share: what is wanted of a source, and the table that its rows arrive in.
 
-Reading ends in `staging."raw_<name>"`: `_row` (1..n in the order of the source), `_file` (the file,
-table or address as it is written in sqm.yaml, hence without secrets), the needed columns that are
-not personal and what is computed of those that are (personal.py).
+Reading ends in `staging."raw_<name>"`: `_file` (the file, table or address as it is written in
+sqm.yaml, hence without secrets), the needed columns that are not personal and what is computed of
+those that are (personal.py). Each row has a number, 1..n in the order of the source: `_row`, or its
+place in the table where that has no such column. `numbered_rows` knows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+ROW = "_row"  # the number of a row
 BATCH_ROWS = 20_000  # of a database or workbook, in memory at once
 
 
@@ -44,6 +46,17 @@ class Wanted:
 def raw_table(name: str) -> str:
     """The table in which the rows of a source arrive, quoted."""
     return f"staging.{quote(f'raw_{name}')}"
+
+
+def numbered_rows(connection: duckdb.DuckDBPyConnection, name: str) -> str:
+    """The raw rows with their number `_row`, as SQL to select from.
+
+    Counting rows while reading is work for one thread. Where nothing is left out of what was read,
+    the place in the table says the same; nothing is ever deleted from such a table.
+    """
+    table = raw_table(name)
+    columns = [column[0] for column in connection.execute(f"from {table} limit 0").description]
+    return table if ROW in columns else f"(select rowid + 1 as {ROW}, * from {table})"
 
 
 def needed_columns(wanted: Wanted, columns: Sequence[str]) -> list[str]:
