@@ -31,6 +31,7 @@ from sqm.upsert import Accepted
 from sqm.warehouse import open_warehouse, settle_warehouse
 
 AT = datetime(2026, 11, 1)  # noqa: DTZ001  # as the warehouse stores it
+SPAN = 900 * 86_400  # seconds from the first job to the last
 TEXT, TYPED = "bare read_csv, all columns as text", "bare read_csv, types detected"
 COLUMNS = {
     "job_id": "order_no",
@@ -134,7 +135,8 @@ def _write(path: Path, rows: int, is_changed: str) -> None:
             f" 1 + hash(i, 6) % 3 + ({is_changed})::int as visits,"
             " replace((hash(i, 7) % 50000 / 100)::varchar, '.', ',') as cost,"
             " 'a remark that nobody maps ' || hash(i, 8) % 1000 as remark, 'x' as a, 'y' as b,"
-            " 'z' as c from (select i, timestamp '2024-01-01' + to_seconds(i * 40) as d"
+            " 'z' as c from (select i, timestamp '2024-01-01'"
+            f" + to_seconds(i * {SPAN} // {rows}) as d"
             f" from range({rows}) t(i))) to '{path}' (header)"
         )
 
