@@ -170,7 +170,7 @@ def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     differs = [f"n.{m} is distinct from w.{m}" for m in measures]
     differs += [f"list_sort(n.{c}) is distinct from list_sort(w.{c})" for c in lists]
     connection.execute(
-        f"create or replace temp table delta as\nselect {', '.join([_KEYS, *numbers, *amounts])}\n"
+        f"create or replace temp table exchanged as\nselect {', '.join([_KEYS, *numbers, *amounts])}\n"
         f"from now_{name} as n full join was_{name} as w using ({_KEYS})\n"
         f"where {' or '.join(differs)}"
     )
@@ -179,7 +179,7 @@ def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     kept = connection.sql(f"select {', '.join(measures)} from {table} limit 0")
     floating = {m for m, kind in zip(measures, kept.types, strict=True) if kind == "DOUBLE"}
     sums = [f"{_sum(m, is_exact=m not in floating)} as {m}" for m in measures]
-    source = f"delta as d left join {table} as k using ({_KEYS})"
+    source = f"exchanged as d left join {table} as k using ({_KEYS})"
     listed, joined = list(sums), ""
     if lists:
         _make_lists(connection, lists, source)
@@ -192,7 +192,7 @@ def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     connection.execute(f"delete from {table} where ({_KEYS}) in (select {_KEYS} from merged)")
     connection.execute(f"insert into {table} by name from merged where {RECORDS} > 0")
     connection.execute(f"insert into {ROWS} select '{name}', {_KEYS} from merged")
-    for made in ("delta", "merged", *(("new_lists",) if lists else ())):
+    for made in ("exchanged", "merged", *(("new_lists",) if lists else ())):
         connection.execute(f"drop table {made}")
 
 
