@@ -170,7 +170,8 @@ def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     differs = [f"n.{m} is distinct from w.{m}" for m in measures]
     differs += [f"list_sort(n.{c}) is distinct from list_sort(w.{c})" for c in lists]
     connection.execute(
-        f"create or replace temp table exchanged as\nselect {', '.join([_KEYS, *numbers, *amounts])}\n"
+        "create or replace temp table exchanged as\n"
+        f"select {', '.join([_KEYS, *numbers, *amounts])}\n"
         f"from now_{name} as n full join was_{name} as w using ({_KEYS})\n"
         f"where {' or '.join(differs)}"
     )
