@@ -22,11 +22,20 @@ def rounds(contenders: Mapping[str, Callable[[], object]], runs: int) -> dict[st
     return {name: taken.wall for name, taken in rounds_with_cpu(contenders, runs).items()}
 
 
-def rounds_with_cpu(contenders: Mapping[str, Callable[[], object]], runs: int) -> dict[str, Taken]:
-    """As rounds, with the seconds of CPU: steadier where others use the machine too."""
+def rounds_with_cpu(
+    contenders: Mapping[str, Callable[[], object]],
+    runs: int,
+    prepare: Mapping[str, Callable[[], object]] | None = None,
+) -> dict[str, Taken]:
+    """As rounds, with the seconds of CPU: steadier where others use the machine too.
+
+    What `prepare` has for a contender is done before it, and not timed.
+    """
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for _ in range(runs):
         for name, run in contenders.items():
+            if prepare and name in prepare:
+                prepare[name]()
             began, began_cpu = time.perf_counter(), time.process_time()
             run()
             spent = time.perf_counter() - began, time.process_time() - began_cpu

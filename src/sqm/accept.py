@@ -41,20 +41,33 @@ def gather_records(
     share stays with the first source. Rows that their source deleted are not among them.
     """
     view = f"incoming_{record_type.name}"
-    columns = ", ".join(quote(column) for column in record_type.column_names)
     parts: list[str] = []
     rows_before = 0
     for name in _sources(project, record_type.name):
         staged = f"staging.{quote(name)}"
         parts.append(
             f"select _row + {rows_before} as _row, {literal(name)} as _source,"
-            f" _row as _source_row, {columns}, {hash_sql(record_type.column_names)} as _hash"
-            f" from {staged} where not _deleted"
+            f" _row as _source_row, * exclude (_row), {hash_sql(record_type.column_names)} as _hash"
+            f" from (select {_record_columns(connection, staged, record_type)}, _row"
+            f" from {staged} where not _deleted)"
         )
         [last] = connection.execute(f"select max(_row) from {staged}").fetchone() or (None,)
         rows_before += last or 0
     connection.execute(f"create or replace temp view {quote(view)} as {' union all '.join(parts)}")
     return view
+
+
+def _record_columns(
+    connection: duckdb.DuckDBPyConnection, staged: str, record_type: RecordType
+) -> str:
+    """The columns of a record as SQL; empty where the source has nothing for one."""
+    mapped = {column[0] for column in connection.execute(f"from {staged} limit 0").description}
+    return ", ".join(
+        quote(column.name)
+        if column.name in mapped
+        else f"cast(null as {column.sql_type}) as {quote(column.name)}"
+        for column in record_type.columns
+    )
 
 
 def mark_broken(

@@ -263,7 +263,7 @@ def _map(
     reading: Reading,
     zone: _Zone,
 ) -> dict[str, str]:
-    """Stage the rows as records; `_unreadable` names the first column that failed, if any.
+    """Stage the mapped columns; `_unreadable` names the first that failed, if any.
 
     Each value is computed once. Where it is missing, it is computed again, to tell a value that
     could not be read from one that is not there. Returns, for each mapped column, the condition
@@ -278,8 +278,9 @@ def _map(
     if reading.deleted is not None:
         deleted = f"coalesce(try({reading.deleted}), false)"
         cases.append(f"when {reading.deleted_failed} then 'deleted_when'")
-    mapped = [column for column in record_type.columns if column.name in reading.value]
-    for column in mapped:
+    for column in record_type.columns:
+        if column.name not in reading.value:
+            continue
         text = reading.value[column.name]
         value, quick = _converted(connection, text, column, name, zone)
         made = quote(f"mapped {column.name}")  # a blank: the source's columns have other names
@@ -303,10 +304,6 @@ def _map(
         f'from (select *, {deleted} as "is gone", {", ".join(computed)}\n'
         f"from (select *{''.join(parsed)} from {numbered_rows(connection, name)}))"
     )
-    for column in record_type.columns:
-        if column not in mapped:  # added afterwards, nothing has to be written for it
-            added = f"add column {quote(column.name)} {column.sql_type}"
-            connection.execute(f"alter table {_staged(name)} {added}")
     return failed
 
 

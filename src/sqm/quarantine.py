@@ -104,7 +104,7 @@ def set_unreadable_aside(
         f"    then cast(to_json({{{literal(record_type.key)}: cast(s.{key} as varchar)}})"
         " as varchar)\n"
         f"    else {offending} end as offending,\n"
-        f"  {_record_json(record_type, 's', 'f.failing')} as record\n"
+        f"  {_readable_json(record_type, unreadable)} as record\n"
         f"from aside as a join {staged} as s using (_row)\n"
         f"join {raw} as r using (_row)\n"
         f"join (select _row, [{failing}] as failing from {raw}\n"
@@ -192,16 +192,19 @@ def _first_source_text(source: Source, rule: str) -> str:
     return f"case {rule} {' '.join(cases)} end" if cases else "cast(null as varchar)"
 
 
-def _record_json(record_type: RecordType, alias: str, failing: str = "") -> str:
+def _record_json(record_type: RecordType, alias: str) -> str:
+    """The record as JSON; an empty column is null."""
+    pairs = ", ".join(f"{literal(n)}: {alias}.{quote(n)}" for n in record_type.column_names)
+    return f"cast(to_json({{{pairs}}}) as varchar)"
+
+
+def _readable_json(record_type: RecordType, mapped: Iterable[str]) -> str:
     """The record as JSON; a column that could not be read is not in it, an empty one is null."""
-    names = [column.name for column in record_type.columns]
-    if not failing:
-        pairs = ", ".join(f"{literal(n)}: {alias}.{quote(n)}" for n in names)
-        return f"cast(to_json({{{pairs}}}) as varchar)"
+    there = set(mapped)  # nothing is staged of the others
     entries = ", ".join(
-        f"case when not coalesce(list_contains({failing}, {literal(n)}), false) then"
-        f" {{'k': {literal(n)}, 'v': to_json({alias}.{quote(n)})}} end"
-        for n in names
+        f"case when not coalesce(list_contains(f.failing, {literal(n)}), false) then"
+        f" {{'k': {literal(n)}, 'v': to_json({f's.{quote(n)}' if n in there else 'null'})}} end"
+        for n in record_type.column_names
     )
     return _map_json(entries)
 
