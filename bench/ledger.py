@@ -37,9 +37,8 @@ select 'kpi_' || (i // {SEGMENTS * PERIODS}) as kpi, 'rolling_28d' as "window",
     1000.0::double as denominator, numerator / 1000 as value, value - 0.01 as low,
     value + 0.01 as high, 1000 as sample_size, 'ok' as status, true as is_final, '' as reason,
     null::double as unadjusted, 0 as excluded, '' as exclusions, 0.9::double as target,
-    0.8::double as warning, 0.7::double as critical, null::double as center,
-    null::double as limit_low, null::double as limit_high, '' as signal, '' as chart,
-    0 as limit_points
+    0.8::double as warning, 0.7::double as critical, 0 as aside, null::double as worst,
+    null::double as best
 from range($values) as t(i)
 """
 
