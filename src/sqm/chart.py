@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sqm import control
+from sqm.charts import charted_windows
 from sqm.control import Mask
 from sqm.drift import SUMS, find_drift
 from sqm.kpi import BaseKpi, NetScore, Rate
@@ -44,12 +45,9 @@ def chart_values(values: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> 
     """
     kpis = tuple(kpis)
     charted = _Columns(len(values))
-    windows = pl.DataFrame(
-        [(kpi.name, kpi.chart_window) for kpi in kpis],
-        schema={"kpi": pl.String, "window": pl.String},
-        orient="row",
+    rows = values.with_row_index("row").join(
+        charted_windows(kpis), on=["kpi", "window"], how="semi"
     )
-    rows = values.with_row_index("row").join(windows, on=["kpi", "window"], how="semi")
     parts = rows.partition_by("kpi", as_dict=True)
     for kpi in kpis:
         if (kpi.name,) in parts:

@@ -19,6 +19,12 @@ from sqm.transactions import transaction
 _KEY = ("kpi", "window", "by", "segment", "period_start", "period_end")
 
 
+def charted_windows(kpis: Iterable[BaseKpi]) -> pl.DataFrame:
+    """The window of which each KPI has a chart: columns kpi and window; null where it has none."""
+    windows = [(kpi.name, kpi.chart_window) for kpi in kpis]
+    return pl.DataFrame(windows, {"kpi": pl.String, "window": pl.String}, orient="row")
+
+
 def keep_charts(
     connection: duckdb.DuckDBPyConnection, kpis: Iterable[BaseKpi], values: pl.DataFrame
 ) -> None:
@@ -26,8 +32,7 @@ def keep_charts(
 
     Rows outside of their KPI's chart window have no chart and are passed over.
     """
-    windows = [(kpi.name, kpi.chart_window) for kpi in kpis]
-    charted = pl.DataFrame(windows, {"kpi": pl.String, "window": pl.String}, orient="row")
+    charted = charted_windows(kpis)
     rows = values.select(*_KEY, *CHART_COLUMNS).join(charted, on=["kpi", "window"], how="semi")
     make_table(connection, "charted", charted)
     make_table(connection, "new_charts", rows)

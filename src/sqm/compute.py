@@ -23,6 +23,7 @@ from sqm.clock_queries import (
 )
 from sqm.clocks import Clock
 from sqm.effects import with_effects
+from sqm.frames import make_table
 from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi, Quantile
 from sqm.plan import EVERYTHING, Plan, Result, Scope, make_plan
@@ -183,9 +184,7 @@ def make_clock_tables(
     [(first,)] = connection.execute(earliest_sql(clocks), {"as_of": now}).fetchall()
     wanted = {name: calendars[name] for name in names}
     days = calendar_days(wanted, first or now.date(), now.date())
-    connection.register("calendar_days", pl.DataFrame(days).to_arrow())
-    connection.execute(f"create or replace temp table {CALENDAR_DAYS} as from calendar_days")
-    connection.unregister("calendar_days")
+    make_table(connection, CALENDAR_DAYS, pl.DataFrame(days))
     stretches = sum(column.startswith("opens") for column in days)
     for name, clock in clocks.items():
         tie = record_types[clock.events.records].key if clock.events else None

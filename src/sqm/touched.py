@@ -9,8 +9,7 @@ temporary tables that limit a plan to what has to be computed anew (plan.Scope).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import date, datetime, timedelta
 
 from sqm.changes import before_table, touched_table
 from sqm.expressions import literal, quote
@@ -136,11 +135,6 @@ def passed_days_sql(first: date, last: date, matures_after_days: Iterable[int]) 
         since = first - ago - timedelta(days=1)
         parts.append(f"select cast(unnest({_series(since, last - ago)}) as date) as day")
     return parts
-
-
-def local_day(moment: datetime, zone: str) -> date:
-    """The local day of a moment in UTC, naive."""
-    return moment.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)).date()
 
 
 def _timed_columns(scans: Iterable[Scan]) -> set[tuple[str, int]]:

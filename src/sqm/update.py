@@ -7,15 +7,21 @@ value stays where it is. A changed definition means judging everything, from the
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from hashlib import sha256
 
 import duckdb
 import polars as pl
 
 from sqm.chart import CHARTED_COLUMNS, chart_values
-from sqm.charts import keep_charts
-from sqm.compute import Computation, finish_values, judge_periods, with_quarantine
+from sqm.charts import charted_windows, keep_charts
+from sqm.compute import (
+    Computation,
+    finish_values,
+    judge_periods,
+    local_date,
+    with_quarantine,
+)
 from sqm.day_rows import update_day_rows
 from sqm.effects import changed_days, keep_aside
 from sqm.expressions import literal, quote
@@ -28,7 +34,6 @@ from sqm.touched import (
     PERIODS,
     ROWS,
     cells_sql,
-    local_day,
     passed_days_sql,
     periods_sql,
 )
@@ -117,7 +122,8 @@ def forget_values(connection: duckdb.DuckDBPyConnection) -> None:
     """
     with transaction(connection):
         connection.execute("update sqm.day_rows set fingerprint = ''")
-        connection.execute("delete from sqm.kept")
+        # the newest moment stays known: the ledger may have values of it
+        connection.execute("update sqm.kept set definitions = ''")
 
 
 def _judge(connection: duckdb.DuckDBPyConnection, asked: Computation, scope: Scope) -> pl.DataFrame:
@@ -201,7 +207,7 @@ def _passed_days(
     connection: duckdb.DuckDBPyConnection, asked: Computation, plan: Plan, since: datetime
 ) -> dict[str, list[str]]:
     """Queries for days that differ in all segments, by footing: time has passed, or quarantine."""
-    first = local_day(since, asked.zone)
+    first = local_date(since.replace(tzinfo=UTC), asked.zone)
     matures: dict[str, set[int]] = {}
     passed: dict[str, list[str]] = {}
     for kpi in asked.kpis:
@@ -228,9 +234,7 @@ def _first_day(connection: duckdb.DuckDBPyConnection, footing: Footing) -> date 
 
 def _touched_series(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl.DataFrame:
     """The values of each series whose chart has one that was computed anew; what charts need."""
-    charted = [(kpi.name, kpi.chart_window) for kpi in asked.kpis]
-    names = {"kpi": pl.String, "window": pl.String}
-    make_table(connection, "charted", pl.DataFrame(charted, names, orient="row"))
+    make_table(connection, "charted", charted_windows(asked.kpis))
     listed = ", ".join(f"v.{quote(name)}" for name in CHARTED_COLUMNS)
     rows = connection.sql(
         f"select {listed} from sqm.kpi_values as v\n"
