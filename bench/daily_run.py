@@ -1,0 +1,191 @@
+"""Claim: a daily run costs a small part of a run that reads, checks and computes everything anew.
+
+A project with jobs and tickets over three years in Parquet exports. Each day one file more arrives,
+with new and corrected records, and two runs take it: one in its stride, by cursor, and one with
+everything anew (`sqm run --full`), in a copy of the project. Their values are compared.
+
+    python bench/daily_run.py [--jobs N] [--tickets N] [--runs N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import yaml
+from kpi_engine import ROOT, catalogue
+from polars.testing import assert_frame_equal
+from records import make_records
+from timing import peak_memory_gib
+
+from sqm import pipeline
+from sqm.expressions import quote
+from sqm.project import Project, load_project
+from sqm.records import BUILT_IN, Column
+from sqm.runs import Run
+
+AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
+MEAN_AGE_DAYS = 14
+NEW_AND_CORRECTED = {"jobs": (23_000, 2_300), "tickets": (7_000, 700)}
+SINCE = {"jobs": "created_at", "tickets": "opened_at"}
+CLOSED = {"jobs": "completed_at", "tickets": "resolved_at"}
+KEY = ["kpi", "window", "by", "segment", "period_start", "period_end"]
+ABOUT_THE_DEMO = ("known_region", "known_product", "known_team")  # rules that name its own
+STEPS = ("pull", "validate, accept", "compute", "publish", "settle")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--jobs", type=int, default=10_000_000)
+    arguments.add_argument("--tickets", type=int, default=3_000_000)
+    arguments.add_argument("--runs", type=int, default=3)
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        _write_project(root, given.jobs, given.tickets)
+        project = _project(root)
+        print(f"{given.jobs:,} jobs, {given.tickets:,} tickets")
+        _run(project, AS_OF, "first run", full=False)
+        for day in range(1, given.runs + 1):
+            _write_day(root, day)
+            as_of = AS_OF + timedelta(days=day)
+            daily, values = _run(project, as_of, f"day {day}, by cursor", full=False)
+            shutil.copytree(project.state, root / "anew", dirs_exist_ok=True)
+            whole, anew = _run(_project(root, "anew"), as_of, f"day {day}, --full", full=True)
+            shutil.rmtree(root / "anew")
+            same = _same(values, anew)
+            print(f"  a daily run is {daily / whole:.3f} of a full one; same values: {same}")
+    print(f"peak memory of this process {peak_memory_gib():.1f} GiB")
+
+
+def _project(root: Path, state: str = "state") -> Project:
+    source = {"incremental": {"cursor": "changed_at", "overlap": "1h"}}
+    settings = {
+        "project": "bench",
+        "state": state,
+        "sources": {
+            name: {
+                "records": name,
+                "read": {"parquet": f"{name}-*.parquet"},
+                "columns": {c.name: quote(c.name) for c in BUILT_IN[name].columns},
+                "latest_by": {"key": BUILT_IN[name].key, "order": "changed_at"},
+                **source,
+            }
+            for name in NEW_AND_CORRECTED
+        },
+    }
+    (root / "sqm.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    return replace(load_project(root), kpis=tuple(catalogue()))
+
+
+def _write_project(root: Path, jobs: int, tickets: int) -> None:
+    (root / "expectations").mkdir()
+    for name in NEW_AND_CORRECTED:
+        suite = yaml.safe_load((ROOT / "expectations" / f"{name}.yaml").read_text(encoding="utf-8"))
+        suite["expectations"] = [
+            rule for rule in suite["expectations"] if rule["name"] not in ABOUT_THE_DEMO
+        ]
+        (root / "expectations" / f"{name}.yaml").write_text(json.dumps(suite), encoding="utf-8")
+    make_records(root / "records.duckdb", jobs, tickets)
+    with duckdb.connect(root / "records.duckdb") as connection:
+        for name in NEW_AND_CORRECTED:
+            _export(connection, root, name, f"select *, {SINCE[name]} as changed_at from {name}", 0)
+
+
+def _write_day(root: Path, day: int) -> None:
+    """New records like those of three years before, and corrected ones, moved by an hour."""
+    with duckdb.connect(root / "records.duckdb") as connection:
+        for name, (new, corrected) in NEW_AND_CORRECTED.items():
+            since, closed = SINCE[name], CLOSED[name]
+            key, columns = BUILT_IN[name].key, BUILT_IN[name].columns
+            start = f"timestamp '{AS_OF:%Y-%m-%d}'"
+            changed = f"{start} + to_days({day - 1})"
+            shift = f"to_days(date_diff('day', {since}, {changed}))"
+            fresh = {c.name: f"{c.name} + {shift}" for c in columns if c.type == "timestamp"}
+            fresh[key] = f"{key} || '-{day}'"
+            moved = {closed: f"{closed} + to_hours(1)"}
+
+            # ages of corrected records fall off exponentially
+            odds = f"exp(-date_diff('hour', {since}, {start}) / 24.0 / {MEAN_AGE_DAYS})"
+            _export(
+                connection,
+                root,
+                name,
+                f"select *, {changed} as changed_at from (\n"
+                f"(select {_listed(columns, fresh)} from {name}"
+                f" where {since} < timestamp '2023-11-05' limit {new})\nunion all\n"
+                f"(select {_listed(columns, moved)} from {name} where {since} > timestamp '2024-11-01'"
+                f" and random() < {odds} order by random() limit {corrected}))",
+                day,
+            )
+
+
+def _listed(columns: Sequence[Column], changed: Mapping[str, str]) -> str:
+    return ", ".join(f"{changed.get(c.name, c.name)} as {c.name}" for c in columns)
+
+
+def _export(
+    connection: duckdb.DuckDBPyConnection, root: Path, name: str, query: str, day: int
+) -> None:
+    connection.execute(f"copy ({query}) to '{root}/{name}-{day:04}.parquet'")
+
+
+def _run(
+    project: Project, as_of: datetime, title: str, *, full: bool
+) -> tuple[float, pl.DataFrame]:
+    """A run, as `sqm run` has it; seconds on the wall, and the values."""
+    spent = dict.fromkeys(STEPS, 0.0)
+    began = time.perf_counter()
+    with pipeline.running(project, lambda: as_of, as_of, lambda _: None) as run:
+        values = _take_steps(project, run, as_of, full, spent)
+        ended = time.perf_counter()
+    total = time.perf_counter() - began
+    spent["settle"] = time.perf_counter() - ended
+    listed = ", ".join(f"{step} {seconds:.2f}" for step, seconds in spent.items())
+    print(f"{title}: {total:.2f} s ({listed})")
+    return total, values
+
+
+def _take_steps(
+    project: Project, run: Run, as_of: datetime, full: bool, spent: dict[str, float]
+) -> pl.DataFrame:
+    @contextmanager
+    def timed(step: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        spent[step] = time.perf_counter() - began
+
+    with timed("pull"):
+        for name in project.settings.sources:
+            pipeline.pull_source(project, run, name, full)
+    with timed("validate, accept"):
+        validated = pipeline.validate(project, run)
+    with timed("compute"):
+        values = pipeline.compute(project, run, as_of, full)
+    with timed("publish"):
+        pipeline.publish(project, run, values, validated.rules, as_of)
+    return values
+
+
+def _same(updated: pl.DataFrame, computed: pl.DataFrame) -> bool:
+    try:
+        # what was published first, and when, the full run of the copy knows as well
+        assert_frame_equal(updated.sort(KEY), computed.sort(KEY), rel_tol=1e-9)
+    except AssertionError as error:
+        print(str(error)[:300])
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
