@@ -124,8 +124,8 @@ def _write_day(root: Path, day: int) -> None:
                 f"select *, {changed} as changed_at from (\n"
                 f"(select {_listed(columns, fresh)} from {name}"
                 f" where {since} < timestamp '2023-11-05' limit {new})\nunion all\n"
-                f"(select {_listed(columns, moved)} from {name} where {since} > timestamp '2024-11-01'"
-                f" and random() < {odds} order by random() limit {corrected}))",
+                f"(select {_listed(columns, moved)} from {name}"
+                f" where {since} > timestamp '2024-11-01' and random() < {odds} order by random() limit {corrected}))",
                 day,
             )
 
