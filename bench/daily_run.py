@@ -125,7 +125,8 @@ def _write_day(root: Path, day: int) -> None:
                 f"(select {_listed(columns, fresh)} from {name}"
                 f" where {since} < timestamp '2023-11-05' limit {new})\nunion all\n"
                 f"(select {_listed(columns, moved)} from {name}"
-                f" where {since} > timestamp '2024-11-01' and random() < {odds} order by random() limit {corrected}))",
+                f" where {since} > timestamp '2024-11-01' and random() < {odds}"
+                f" order by random() limit {corrected}))",
                 day,
             )
 

@@ -37,18 +37,19 @@ _FIRST = {
     "first_run_id": "VARCHAR",
 }
 _REST = tuple(name for name in LEDGER_COLUMNS if name not in _KEY)
-_KEY_HASH = f"hash({', '.join(map(quote, _KEY))})"
+KEY_HASH = f"hash({', '.join(map(quote, _KEY))})"  # the column `_key`
 _REST_HASH = f"hash({', '.join(map(quote, _REST))})"
 _STAGED = ("alike", "new_values", "differing", "vanished", "groups", "closed_days", "causes")
 # Two hashes, of the key and of the rest, find the values that are kept as they are in a fraction of
 # the time that comparing the columns takes; together they have 128 bits.
 _ALIKE_SQL = """
 create or replace temp table alike as
-select n.place, n._key, n._hash, o.rowid as kept, o.first_value, o.first_published_at
-from temp.hashed as n left join sqm.kpi_values as o
+select n.place, n._key, n._hash, o.kept, o.first_value, o.first_published_at
+from temp.hashed as n left join {old} as o
     on o._key = n._key and o._hash = n._hash
     and (o.first_published_at is not null or not n.is_final)
 """
+_ALL_KEPT = "(select rowid as kept, * from sqm.kpi_values)"
 _IS_CLOSED = "exists (from temp.closed_days where since <= period_start and period_end <= until)"
 
 
@@ -73,8 +74,8 @@ def keep_values(
 ) -> pl.DataFrame:
     """Make `values` the current ones; the same rows with FIRST_COLUMNS beside them.
 
-    `within`: a table with the keys (all but the start of the period) of values that were computed
-    now; others are kept as they are where `values` does not have them. Without it all were.
+    `within`: a table with the KEY_HASH (`_key`) of each value that was computed now, at least those
+    in `values`; all others are kept as they are. Without it all were computed.
 
     Writes only what changed, all at once. Values of a KPI, window or dimension that is not
     defined now stay as they are; so do those of periods that were not over as of the computation,
@@ -148,7 +149,13 @@ def _stage(
 ) -> None:
     """The new values and how they compare with the kept ones, as temporary tables."""
     _adapt(connection)
-    _stage_values(connection, values)
+    old = _ALL_KEPT
+    if within:
+        old = "temp.near"
+        connection.execute(
+            f"create or replace temp table near as from {_ALL_KEPT} semi join {within} using (_key)"
+        )
+    _stage_values(connection, values, old)
     groups = [(b.kpi, window, by) for b in computation.bases for window, by in b.groups]
     names = {"kpi": pl.String, "window": pl.String, "by": pl.String}
     make_table(connection, "groups", pl.DataFrame(groups, names, orient="row"))
@@ -156,24 +163,22 @@ def _stage(
     closed = pl.DataFrame(list(computation.closed), days, orient="row")
     make_table(connection, "closed_days", closed)
     bound = {"today": computation.today}
-    key = 'kpi, "window", period_end, "by", segment'
-    limit = f"semi join {within} using ({key})\n" if within else ""
-    connection.execute(_differing_sql(), bound | {"at": computation.at})
+    connection.execute(_differing_sql(old), bound | {"at": computation.at})
     connection.execute(
         "create or replace temp table vanished as\n"
-        "select o.rowid as kept\n"
-        'from sqm.kpi_values as o semi join temp.groups using (kpi, "window", "by")\n'
-        f"{limit}"
-        "where o.rowid not in (select kept from temp.alike where kept is not null"
+        f'select o.kept from {old} as o semi join temp.groups using (kpi, "window", "by")\n'
+        "where o.kept not in (select kept from temp.alike where kept is not null"
         " union all select kept from temp.differing where kept is not null)\n"
         f"  and o.reason is distinct from {literal(WITHDRAWN)}\n"
         "  and (o.first_published_at is null or o.period_end <= $today)",
         bound,
     )
+    if within:
+        connection.execute("drop table temp.near")
 
 
-def _stage_values(connection: duckdb.DuckDBPyConnection, values: pl.DataFrame) -> None:
-    """Which values are kept as they are, in `alike`, and all the others, in `new_values`."""
+def _stage_values(connection: duckdb.DuckDBPyConnection, values: pl.DataFrame, old: str) -> None:
+    """Which values are as in `old`, into `alike`, and all the others, into `new_values`."""
     columns = ", ".join(
         f"cast({quote(name)} as {t}) as {quote(name)}" for name, t in LEDGER_COLUMNS.items()
     )
@@ -182,9 +187,9 @@ def _stage_values(connection: duckdb.DuckDBPyConnection, values: pl.DataFrame) -
     connection.register("given", ledger.to_arrow())
     connection.execute(
         "create or replace temp table hashed as\n"
-        f"select place, is_final, {_KEY_HASH} as _key, {_REST_HASH} as _hash from {typed}"
+        f"select place, is_final, {KEY_HASH} as _key, {_REST_HASH} as _hash from {typed}"
     )
-    connection.execute(_ALIKE_SQL)
+    connection.execute(_ALIKE_SQL.format(old=old))
     connection.execute(
         "create or replace temp table new_values as\n"
         f"select g.*, a._key, a._hash from {typed} as g\n"
@@ -194,8 +199,8 @@ def _stage_values(connection: duckdb.DuckDBPyConnection, values: pl.DataFrame) -
     connection.unregister("given")
 
 
-def _differing_sql() -> str:
-    """The new values that are not kept as they are: where they are kept, whether they differ.
+def _differing_sql(old: str) -> str:
+    """The new values that are not as in `old`: where they are kept, whether they differ.
 
     What a computation as of an earlier moment says of a period that had been over is no news.
     """
@@ -208,12 +213,12 @@ def _differing_sql() -> str:
     becomes_final = "o.first_published_at is null and n.is_final"
     return (
         "create or replace temp table differing as\n"
-        "select n.place, o.rowid as kept,\n"
+        "select n.place, o.kept,\n"
         "  (o.first_published_at is null or n.period_end <= $today)\n"
-        f"    and (o.rowid is null or ({becomes_final}) or {differs}) as is_changed,\n"
+        f"    and (o.kept is null or ({becomes_final}) or {differs}) as is_changed,\n"
         f"  if({becomes_final}, n.value, o.first_value) as first_value,\n"
         f"  if({becomes_final}, $at, o.first_published_at) as first_published_at\n"
-        f"from temp.new_values as n left join sqm.kpi_values as o on {same}"
+        f"from temp.new_values as n left join {old} as o on {same}"
     )
 
 
@@ -306,7 +311,7 @@ def _adapt(connection: duckdb.DuckDBPyConnection) -> None:
     if known == [(made_by,)]:
         return
     with transaction(connection):
-        connection.execute(f"update sqm.kpi_values set _key = {_KEY_HASH}, _hash = {_REST_HASH}")
+        connection.execute(f"update sqm.kpi_values set _key = {KEY_HASH}, _hash = {_REST_HASH}")
         connection.execute(
             "insert or replace into sqm.hashes values ('sqm.kpi_values', ?)", [made_by]
         )

@@ -26,7 +26,7 @@ from sqm.day_rows import update_day_rows
 from sqm.effects import changed_days, keep_aside
 from sqm.expressions import literal, quote
 from sqm.frames import make_table
-from sqm.ledger import WITHDRAWN, Provenance, keep_values
+from sqm.ledger import KEY_HASH, WITHDRAWN, Provenance, keep_values
 from sqm.plan import EVERYTHING, Footing, Plan, Scope
 from sqm.snapshot import CHART_COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS
 from sqm.touched import (
@@ -197,9 +197,10 @@ def _make_touched_tables(
     make_table(connection, "asked_values", _asked_values(asked, plan))
     connection.execute(
         f"create or replace temp table {RENEWED} as\n"
-        f'select a.kpi, t."window", t.period_end, a."by", t.segment from {PERIODS} as t\n'
-        'join asked_values as a on a.footing = t.footing and a."window" = t."window"'
-        ' and a."by" = t.level'
+        f"select *, {KEY_HASH} as _key from (\n"
+        'select a.kpi, t."window", t.period_start, t.period_end, a."by", t.segment\n'
+        f"from {PERIODS} as t join asked_values as a\n"
+        '  on a.footing = t.footing and a."window" = t."window" and a."by" = t.level)'
     )
 
 
