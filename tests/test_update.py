@@ -215,6 +215,17 @@ def test_a_late_record_before_all_others_opens_the_months_between(two_months: Wa
     assert counts(values) == {"2025-11": 1, "2025-12": 0, "2026-01": 1, "2026-02": 1}
 
 
+def test_a_row_set_aside_counts_in_a_month_that_begins_before_the_first_record(
+    two_months: Warehouse,
+):
+    two_months.set_aside([(at("2026-01-05 08:00"), [])])  # the first record is of the tenth
+
+    values = two_months.update(datetime(2026, 2, 21))  # noqa: DTZ001
+
+    total = values.filter((values["by"] == "") & (values["period_start"].dt.month() == 1))
+    assert total["aside"].to_list() == [1]
+
+
 def test_days_stay_touched_until_the_values_are_kept(two_months: Warehouse):
     as_of = datetime(2026, 2, 21)  # noqa: DTZ001
     two_months.apply({"3": at("2026-01-11 08:00")})

@@ -24,14 +24,12 @@ from sqm.local_time import local_time_sql
 from sqm.lookups import join_sql, lookup_sql, mark_sql
 from sqm.measures import Recipe, Scan, Scans, recipe_of
 from sqm.records import RecordType
-from sqm.rollup import period_steps, touched_sql
+from sqm.rollup import PERIOD, period_steps, touched_sql
 from sqm.snapshot import SEPARATOR
 from sqm.statements import Step, comma, create_step, lines
-from sqm.windows import Window
 
 NOT_RECORDED = "(not recorded)"
 RECORDS = "records"  # column of the day rows: how many records they are made of
-PERIOD = "period_start, period_end, level, segment"  # level: the dimensions, joined by comma
 
 _IS_AFFECTED = "t.{key} in (select record_key from affected_{records})"
 
@@ -291,8 +289,7 @@ def _result(recipe: Recipe, scope: Scope) -> Result:
 
     The period tables are in order, and so is what is selected from one; a join has to be sorted.
     """
-    parts = [_rows_sql(recipe, window, scope) for window in recipe.kpi.parsed_windows()]
-    sql = "\nunion all by name\n".join(parts)
+    sql = _rows_sql(recipe, scope)
     if recipe.other is not None:
         sql = f'from (\n{sql}\n)\norder by "window", "by", segment, period_start, period_end'
     rows = Step(f"values of {recipe.kpi.name}", sql)
@@ -301,12 +298,11 @@ def _result(recipe: Recipe, scope: Scope) -> Result:
     return Result(rows, Step(f"amounts of {recipe.kpi.name}, by day", _amounts_sql(recipe, scope)))
 
 
-def _rows_sql(recipe: Recipe, window: Window, scope: Scope) -> str:
+def _rows_sql(recipe: Recipe, scope: Scope) -> str:
     kpi = recipe.kpi
-    table = f"{window.name}_{recipe.scan.name}"
     columns = [
         f"{literal(kpi.name)} as kpi",
-        f"{literal(window.name)} as window",
+        '"window"',
         "period_start",
         "period_end",
         'level as "by"',
@@ -316,19 +312,20 @@ def _rows_sql(recipe: Recipe, window: Window, scope: Scope) -> str:
         f"cast({recipe.square} as double) as square",
         f"cast({recipe.sample} as bigint) as sample_size",
     ]
-    source = table
+    windows = ", ".join(literal(window.name) for window in kpi.parsed_windows())
+    asked = f'where level in ({_levels(kpi)}) and "window" in ({windows})'
+    source = f"periods_{recipe.scan.name} {asked}"
     if recipe.other is not None:
-        second = f"{window.name}_{recipe.other.name}"
-        source = f"{table} as a full join {second} as b using ({PERIOD})"
+        second = f"periods_{recipe.other.name} {asked}"
+        source = f"(from {source}) as a\n  full join (from {second}) as b using ({PERIOD})"
     touched = _touched([_footing(recipe).name], scope)
     # the total has a row for every period; a segment has one where it had records
     present = "" if isinstance(kpi, PointInTime) else "where segment = '' or sample_size > 0"
     return lines(
         f"select * from (\n  select\n    {comma(columns, 4)}",
         f"  from {source}",
-        f"  where level in ({_levels(kpi)})",
         ")",
-        touched_sql(touched, window, "by"),
+        touched_sql(touched, "by"),
         present,
     )
 

@@ -15,18 +15,27 @@ from sqm.measures import Scan
 from sqm.statements import Step, comma, create_step, lines
 from sqm.windows import Unit, Window
 
-ORDER = "level, segment, period_start, period_end"
+PERIOD = '"window", period_start, period_end, level, segment'  # level: dimensions, with commas
 
 
 def period_steps(scan: Scan, touched: str) -> Iterator[Step]:
-    """The tables `<window>_<scan>`; of the touched periods only, where these are given."""
+    """The table `periods_<scan>`, in order; of the touched periods only, where these are given."""
     if touched:
         yield create_step("days of touched periods", f"needed_{scan.name}", _needed_sql(touched))
     yield create_step("empty days as zero", f"dense_{scan.name}", _dense_sql(scan, touched))
-    for window in scan.windows:
-        sql = _rolling_sql if window.is_rolling else _calendar_sql
-        name = f"{window.name}_{scan.name}"
-        yield create_step(f"days into {window.name}", name, sql(scan, window, touched))
+    parts = [
+        (_rolling_sql if window.is_rolling else _calendar_sql)(scan, window)
+        for window in scan.windows
+    ]
+    sql = lines(
+        "from (",
+        "\nunion all by name\n".join(parts),
+        ")",
+        touched_sql(touched),
+        'order by "window", level, segment, period_start, period_end',
+    )
+    names = ", ".join(window.name for window in scan.windows)
+    yield create_step(f"days into periods: {names}", f"periods_{scan.name}", sql)
 
 
 def _needed_sql(touched: str) -> str:
@@ -37,15 +46,12 @@ def _needed_sql(touched: str) -> str:
     )
 
 
-def touched_sql(touched: str, window: Window, by: str = "level") -> str:
-    """A join that leaves the touched periods of a window only; nothing where all are asked for."""
+def touched_sql(touched: str, by: str = "level") -> str:
+    """A join that leaves the touched periods only; nothing where all are asked for."""
     if not touched:
         return ""
-    chosen = f'select period_end, level as "{by}", segment {touched}'
-    return (
-        f'semi join ({chosen} and "window" = {literal(window.name)})'
-        f' using (period_end, "{by}", segment)'
-    )
+    chosen = f'select "window", period_end, level as "{by}", segment {touched}'
+    return f'semi join ({chosen}) using ("window", period_end, "{by}", segment)'
 
 
 def _dense_sql(scan: Scan, touched: str) -> str:
@@ -91,24 +97,22 @@ def _dense_sql(scan: Scan, touched: str) -> str:
     )
 
 
-def _calendar_sql(scan: Scan, window: Window, touched: str) -> str:
+def _calendar_sql(scan: Scan, window: Window) -> str:
     start = "day" if window.unit is Unit.DAY else f"cast(date_trunc('{window.unit}', day) as date)"
     columns = [f"sum({name}) as {name}" for name in scan.measures.values()]
     columns += [f"arg_max(running_{name}, day) as running_{name}" for name in sorted(scan.running)]
     return lines(
-        f"select\n  {comma(['period_start', 'period_end'])},",
+        f'select {literal(window.name)} as "window", period_start, period_end,',
         f"  {comma(['level', 'segment', *columns])}",
         "from (",
         f"  select *, {start} as period_start,",
         f"    cast({start} + interval 1 {window.unit} as date) as period_end",
         f"  from dense_{scan.name}\n)",
-        touched_sql(touched, window),
         "group by all",
-        f"order by {ORDER}",
     )
 
 
-def _rolling_sql(scan: Scan, window: Window, touched: str) -> str:
+def _rolling_sql(scan: Scan, window: Window) -> str:
     end = "cast(day + 1 as date)"
     if window.length:
         start = f"cast({end} - interval {window.length} {window.unit} as date)"
@@ -119,13 +123,10 @@ def _rolling_sql(scan: Scan, window: Window, touched: str) -> str:
     period = [f"{start} as period_start", f"{end} as period_end"]
     # a gap between needed days is no harm: no touched period reaches over it
     return lines(
-        "select * from (",
-        f"select\n  {comma([*period, 'level', 'segment', *columns])}",
+        f'select\n  {literal(window.name)} as "window",',
+        f"  {comma([*period, 'level', 'segment', *columns])}",
         f"from dense_{scan.name}",
         "window w as (partition by level, segment order by day"
         f" rows between (day - {start}) preceding and current row)",
         "qualify period_end <= $today",
-        ")",
-        touched_sql(touched, window),
-        f"order by {ORDER}",
     )

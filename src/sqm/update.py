@@ -221,7 +221,9 @@ def _passed_days(
     )
     for kpi_name, (begin, end) in aside.items():
         footing = plan.footings[kpi_name]
-        start = max(begin, _first_day(connection, footing) or end)
+        # a period that reaches back before the first day with a value holds that day as well
+        first = _first_day(connection, footing) or asked.last_day
+        start, end = max(begin, first), max(end, first)
         series = f"generate_series(date '{start}', date '{end}', interval 1 day)"
         passed[footing.name].append(f"select cast(unnest({series}) as date)")
     return passed
