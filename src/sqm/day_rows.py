@@ -22,7 +22,7 @@ from sqm.expressions import quote
 from sqm.frames import make_table
 from sqm.measures import Scan
 from sqm.plan import RECORDS, Scope
-from sqm.touched import ROWS, asked_sql, near_sql, reach_sql, related_sql
+from sqm.touched import ROWS, asked_sql, near_sql, reach_of, reach_sql, related_sql
 from sqm.transactions import transaction
 
 NOISE = 1e-12  # of its parts: what a sum of floating-point amounts leaves where nothing is left
@@ -138,9 +138,10 @@ def _make_states(
     make("_places", f"select rowid as place from {quote(name)} where {key} in (from {affected})")
     records_at = f"select {columns} from {quote(name)} where rowid in (from _places)"
     make("_asked", f"{records_at}\nunion all\nselect {columns} from {before}")
-    for relation in relations:
-        reach = connection.execute(reach_sql(relation, "_asked")).fetchone() or ()
-        places = related_sql(records, relation, "_asked", reach)
+    reaches = reach_of(relations)
+    if reaches:
+        moments = connection.execute(reach_sql(reaches.values(), "_asked")).fetchone() or ()
+        places = related_sql(records, reaches, "_asked", moments)
         if places:
             connection.execute(f"insert into _places\n{places}")
     make(f'"now {name}"', records_at)

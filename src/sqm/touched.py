@@ -9,6 +9,7 @@ temporary tables that limit a plan to what has to be computed anew (plan.Scope).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from sqm.changes import before_table, touched_table
@@ -22,6 +23,14 @@ from sqm.windows import Window
 CELLS = "touched_cells"  # footing, day, level, segment
 PERIODS = "touched_periods"  # footing, window, period_start, period_end, level, segment
 ROWS = "sqm.touched_rows"  # scan, day, level, segment
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A stretch of time, as SQL: from the earliest of `first` to the latest of `last`."""
+
+    first: list[str]
+    last: list[str]
 
 
 def asked_sql(scans: Sequence[Scan], since: datetime, as_of: datetime) -> str:
@@ -47,32 +56,53 @@ def asked_sql(scans: Sequence[Scan], since: datetime, as_of: datetime) -> str:
     return "select record_key from (\n" + "\nunion\n".join(parts) + "\n) where record_key not null"
 
 
-def reach_sql(relation: Related, asked: str) -> str:
-    """How far records related to those in the table `asked` can be away, as texts.
+def reach_of(relations: Iterable[Related]) -> dict[tuple[str, str], Reach]:
+    """Where records lie that may ask about others, or answer, by what is the same and a timestamp.
 
-    One row: first and last moment of records that may ask, first and last event that may answer.
+    Relations that look at the same columns are answered by one look at the records.
     """
-    event, mine = quote(relation.event), quote(relation.after or relation.before or "")
-    near, far = f"to_days({relation.within_days})", f"to_days({2 * relation.within_days})"
-    return (
-        f"select cast(min({event}) - {near} as varchar), cast(max({event}) + {near} as varchar),\n"
-        f"  cast(least(min({event}) - {far}, min({mine}) - {near}) as varchar),\n"
-        f"  cast(greatest(max({event}) + {far}, max({mine}) + {near}) as varchar)\n"
-        f"from {asked}"
-    )
+    found: dict[tuple[str, str], Reach] = {}
+    for relation in relations:
+        event, mine = quote(relation.event), quote(relation.after or relation.before or "")
+        near, far = f"to_days({relation.within_days})", f"to_days({2 * relation.within_days})"
+        asking = found.setdefault((relation.same, mine), Reach([], []))
+        asking.first.append(f"min({event}) - {near}")
+        asking.last.append(f"max({event}) + {near}")
+        answering = found.setdefault((relation.same, event), Reach([], []))
+        answering.first.extend((f"min({event}) - {far}", f"min({mine}) - {near}"))
+        answering.last.extend((f"max({event}) + {far}", f"max({mine}) + {near}"))
+    return found
+
+
+def reach_sql(reaches: Iterable[Reach], asked: str) -> str:
+    """How far records related to those in the table `asked` can be away: a row of texts.
+
+    First and last moment of each reach; null where there is none.
+    """
+    ends = [
+        f"cast({extreme}({', '.join(moments)}) as varchar)"
+        for reach in reaches
+        for extreme, moments in (("least", reach.first), ("greatest", reach.last))
+    ]
+    return f"select {', '.join(ends)}\nfrom {asked}"
 
 
 def related_sql(
-    records: RecordType, relation: Related, asked: str, reach: Sequence[str | None]
+    records: RecordType,
+    reaches: Mapping[tuple[str, str], Reach],
+    asked: str,
+    moments: Sequence[str | None],
 ) -> str:
-    """The places of records that may ask about those in the table `asked`, or answer."""
-    event, mine = quote(relation.event), quote(relation.after or relation.before or "")
-    same = quote(relation.same)
+    """The places of records that may ask about those in the table `asked`, or answer.
+
+    `moments`: what `reach_sql` gave.
+    """
+    spans = zip(moments[::2], moments[1::2], strict=True)
     parts = [
-        f"select rowid as place from {quote(records.name)} where {same} in"
-        f" (select {same} from {asked}) and {column} >= timestamp '{first}'"
+        f"select rowid as place from {quote(records.name)} where {quote(same)} in"
+        f" (select {quote(same)} from {asked}) and {column} >= timestamp '{first}'"
         f" and {column} <= timestamp '{last}'"
-        for column, first, last in ((mine, *reach[:2]), (event, *reach[2:]))
+        for (same, column), (first, last) in zip(reaches, spans, strict=True)
         if first is not None and last is not None
     ]
     return "\nunion all\n".join(parts)
