@@ -226,6 +226,27 @@ def test_a_row_set_aside_counts_in_a_month_that_begins_before_the_first_record(
     assert total["aside"].to_list() == [1]
 
 
+def test_a_row_set_aside_counts_once_its_hour_has_come(two_months: Warehouse):
+    two_months.set_aside([(at("2026-02-21 14:00"), [])])
+
+    def aside_at(hour: int) -> list[int]:
+        values = two_months.update(datetime(2026, 2, 21, hour))  # noqa: DTZ001
+        total = values.filter((values["by"] == "") & (values["period_start"].dt.month() == 2))
+        return total["aside"].to_list()
+
+    assert [aside_at(13), aside_at(14), aside_at(15), aside_at(16)] == [[0], [0], [1], [1]]
+
+
+def test_within_a_day_only_what_changed_is_computed_anew(two_months: Warehouse):
+    two_months.update(datetime(2026, 2, 21, 9))  # noqa: DTZ001
+    two_months.apply({"3": at("2026-01-11 08:00")})
+    two_months.connection.execute("update sqm.kpi_values set value = 7 where segment = ''")
+
+    values = two_months.update(datetime(2026, 2, 21, 10))  # noqa: DTZ001
+
+    assert counts(values) == {"2026-01": 2, "2026-02": 7}  # February was left as it lay there
+
+
 def test_days_stay_touched_until_the_values_are_kept(two_months: Warehouse):
     as_of = datetime(2026, 2, 21)  # noqa: DTZ001
     two_months.apply({"3": at("2026-01-11 08:00")})

@@ -91,18 +91,29 @@ def changed_days(
     kpis: Iterable[Kpi],
     record_types: Mapping[str, RecordType],
     zone: str,
+    since: datetime,
     as_of: datetime,
     last_day: date,
 ) -> dict[str, tuple[date, date]]:
     """The first and last day in which rows set aside, or no longer, since `keep_aside` can count.
 
-    By KPI; those without such rows are not there.
+    Also those that counted for nothing yet at `since`, as they lay in the future (aware, as
+    `as_of`). By KPI; those without such rows are not there.
     """
     connection.execute(
         f"create or replace temp table changed_aside as\n"
         f"(({_ASIDE}) except all (from sqm.kept_aside))\nunion all\n"
         f"((from sqm.kept_aside) except all ({_ASIDE}))"
     )
+    for records in sorted(_quarantined_types(connection) & record_types.keys()):
+        record_type = record_types[records]
+        moments = [c.name for c in record_type.columns if c.type in ("timestamp", "date")]
+        if moments:
+            connection.execute(
+                f"insert into changed_aside from ({_ASIDE}) where records = $records"
+                f" and ({' or '.join(map(_has_come, moments))})",
+                {"records": records, "since": _naive(since), "as_of": _naive(as_of)},
+            )
     rows = connection.execute("select distinct records from changed_aside").fetchall()
     types = {row[0] for row in rows} & record_types.keys()
     for records in sorted(types):
@@ -123,6 +134,16 @@ def changed_days(
         connection.execute(f"drop table {_table(records)}")
     connection.execute("drop table changed_aside")
     return found
+
+
+def _has_come(column: str) -> str:
+    """Whether a moment of a row set aside lay in the future at `$since`, and no longer does."""
+    moment = f"try_cast(json_extract_string(record, {literal(f'$.{column}')}) as timestamp)"
+    return f"({moment} >= $since and {moment} < $as_of)"
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def keep_aside(connection: duckdb.DuckDBPyConnection) -> None:
@@ -178,7 +199,7 @@ def _read_aside(
         f"create or replace temp table {_table(record_type.name)} as\n"
         f"select since as _since, $as_of as _as_of, {', '.join(columns)}\n"
         f"from ({source}) where records = $records",
-        {"records": record_type.name, "as_of": as_of.astimezone(UTC).replace(tzinfo=None)},
+        {"records": record_type.name, "as_of": _naive(as_of)},
     )
 
 

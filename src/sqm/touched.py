@@ -132,11 +132,12 @@ def cells_sql(footing: Footing, passed: Sequence[str], last_day: date) -> str:
         ["select '' as level, '' as segment"]
         + [f"select level, segment from days.{quote(scan)}" for scan in footing.scans]
     )
-    days = "\n  union ".join(passed)
-    cells = (
-        f"select day, level, segment from {ROWS} where scan in ({scans})\n"
-        f"union\nselect day, level, segment from (\n  {days}\n) cross join (\n  {segments}\n)"
-    )
+    cells = f"select day, level, segment from {ROWS} where scan in ({scans})"
+    if passed:
+        days = "\n  union ".join(passed)
+        cells += (
+            f"\nunion\nselect day, level, segment from (\n  {days}\n) cross join (\n  {segments}\n)"
+        )
     name = f"select {literal(footing.name)} as footing"
     if not footing.carries:
         return f"{name}, day, level, segment from (\n{cells}\n)"

@@ -7,6 +7,7 @@ value stays where it is. A changed definition means judging everything, from the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 
@@ -19,7 +20,6 @@ from sqm.compute import (
     Computation,
     finish_values,
     judge_periods,
-    local_date,
     with_quarantine,
 )
 from sqm.day_rows import update_day_rows
@@ -208,16 +208,25 @@ def _passed_days(
     connection: duckdb.DuckDBPyConnection, asked: Computation, plan: Plan, since: datetime
 ) -> dict[str, list[str]]:
     """Queries for days that differ in all segments, by footing: time has passed, or quarantine."""
-    first = local_date(since.replace(tzinfo=UTC), asked.zone)
+    then = replace(asked, as_of=since.replace(tzinfo=UTC))
     matures: dict[str, set[int]] = {}
-    passed: dict[str, list[str]] = {}
     for kpi in asked.kpis:
         name = plan.footings[kpi.name].name
         matures.setdefault(name, set()).add(kpi.matures_after_days)
-    for name, days in matures.items():
-        passed[name] = passed_days_sql(first, asked.today, days)
+    # within a day nothing is over, mature or final that was not before
+    is_same_day = (then.today, then.last_day) == (asked.today, asked.last_day)
+    passed = {
+        name: [] if is_same_day else passed_days_sql(then.today, asked.today, days)
+        for name, days in matures.items()
+    }
     aside = changed_days(
-        connection, asked.kpis, asked.record_types, asked.zone, asked.as_of, asked.last_day
+        connection,
+        asked.kpis,
+        asked.record_types,
+        asked.zone,
+        then.as_of,
+        asked.as_of,
+        asked.last_day,
     )
     for kpi_name, (begin, end) in aside.items():
         footing = plan.footings[kpi_name]
@@ -225,7 +234,7 @@ def _passed_days(
         first = _first_day(connection, footing) or asked.last_day
         start, end = max(begin, first), max(end, first)
         series = f"generate_series(date '{start}', date '{end}', interval 1 day)"
-        passed[footing.name].append(f"select cast(unnest({series}) as date)")
+        passed[footing.name].append(f"select cast(unnest({series}) as date) as day")
     return passed
 
 
