@@ -99,6 +99,8 @@ def _make_changes(
         if _make_states(connection, each, since, asked.moment)
     }
     names = {scan.name for each in affected.values() for scan in each}
+    if not names:
+        return names
     plan = asked.plan(Scope(frozenset(names), affected_only=True))
     then = replace(asked, as_of=since.replace(tzinfo=UTC))
     for state, computation in (("was", then), ("now", asked)):

@@ -108,14 +108,20 @@ def check_expression(text: str, columns: Collection[str] | None) -> list[Problem
 
 def render(text: str, renamed: Mapping[str, str] | None = None) -> str:
     """The expression as DuckDB reads it, columns renamed; equal expressions give equal text."""
+    return _render(text, tuple((renamed or {}).items()))
+
+
+@cache
+def _render(text: str, renamed: tuple[tuple[str, str], ...]) -> str:
     tree = _parse(text)
     if isinstance(tree, Problem):
         raise ValueError(tree.text)
     if renamed:
+        names = dict(renamed)
         tree = tree.copy()
         for column in tree.find_all(exp.Column):
-            if column.name in renamed:
-                column.set("this", exp.to_identifier(renamed[column.name]))
+            if column.name in names:
+                column.set("this", exp.to_identifier(names[column.name]))
     return tree.sql(dialect=DIALECT, normalize_functions="lower", comments=False)
 
 

@@ -41,15 +41,18 @@ class Scope:
     scans: the day rows of these scans; None: of all.
     affected_only: of the records whose keys are in the table `affected_<records>` (`record_key`).
     by_period: the values of the cells in the table `touched_periods` (`footing`, `window`,
-    `period_start`, `period_end`, `level`, `segment`).
+    `period_start`, `period_end`, `level`, `segment`), of the KPIs on these footings.
     """
 
     scans: frozenset[str] | None = None
     affected_only: bool = False
-    by_period: bool = False
+    by_period: frozenset[str] | None = None
 
     def has(self, scan: str) -> bool:
         return self.scans is None or scan in self.scans
+
+    def judges(self, footings: Iterable[str]) -> bool:
+        return self.by_period is None or not self.by_period.isdisjoint(footings)
 
 
 EVERYTHING = Scope()
@@ -134,6 +137,7 @@ def make_plan(
         scan.name: sorted({f.name for f in footings.values() if scan.name in f.scans})
         for scan in made
     }
+    judged = {name for name, footing in footings.items() if scope.judges([footing.name])}
     return Plan(
         scans={scan.name: scan for scan in made},
         day_rows=(
@@ -144,13 +148,15 @@ def make_plan(
         periods=tuple(
             step
             for scan in made
+            if scope.judges(resting[scan.name])
             for step in period_steps(scan, _touched(resting[scan.name], scope))
         ),
-        results={name: _result(recipe, scope) for name, recipe in results.items()},
-        unadjusted={name: _result(recipe, scope) for name, recipe in unadjusted.items()},
+        results={n: _result(recipe, scope) for n, recipe in results.items() if n in judged},
+        unadjusted={n: _result(recipe, scope) for n, recipe in unadjusted.items() if n in judged},
         removed={
             name: {reason: _result(recipe, scope) for reason, recipe in recipes.items()}
             for name, recipes in removed.items()
+            if name in judged
         },
         footings=footings,
         clocks={
@@ -164,8 +170,9 @@ def make_plan(
 
 def _touched(footings: Iterable[str], scope: Scope) -> str:
     """Where to find the touched periods of these footings; empty where all are asked for."""
-    listed = ", ".join(map(literal, footings))
-    return f"from touched_periods where footing in ({listed})" if scope.by_period else ""
+    if scope.by_period is None:
+        return ""
+    return f"from touched_periods where footing in ({', '.join(map(literal, footings))})"
 
 
 def _footing(recipe: Recipe) -> Footing:
@@ -336,7 +343,7 @@ def _amounts_sql(recipe: Recipe, scope: Scope) -> str:
         f'select level as "by", segment, day, {recipe.amounts} as amounts',
         f"from scan_{scan}",
         f"where level in ({_levels(recipe.kpi)}) and len({recipe.amounts}) > 0",
-        f"  and day in (from needed_{scan})" if scope.by_period else "",
+        f"  and day in (from needed_{scan})" if scope.by_period is not None else "",
         "order by level, segment, day",
     )
 

@@ -76,8 +76,8 @@ def renew_values(
         keep_charts(connection, asked.kpis, values)
         _settle(connection, asked)
         return kept
-    _make_touched_tables(connection, asked, since)
-    judged = _judge(connection, asked, Scope(by_period=True))
+    touched = _make_touched_tables(connection, asked, since)
+    judged = _judge(connection, asked, Scope(by_period=touched))
     renewed = with_quarantine(connection, asked, judged)
     keep_values(connection, renewed, provenance, RENEWED)
     series = _touched_series(connection, asked)
@@ -128,10 +128,11 @@ def forget_values(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _judge(connection: duckdb.DuckDBPyConnection, asked: Computation, scope: Scope) -> pl.DataFrame:
     plan = asked.plan(scope)
-    for scan in plan.scans:
+    scans = sorted({scan for kpi in plan.results for scan in plan.footings[kpi].scans})
+    for scan in scans:
         connection.execute(f"create or replace temp view scan_{scan} as from days.{quote(scan)}")
     judged = judge_periods(connection, asked, plan)
-    for scan in plan.scans:
+    for scan in scans:
         connection.execute(f"drop view scan_{scan}")
     return judged
 
@@ -176,8 +177,11 @@ def _definitions(asked: Computation) -> str:
 
 def _make_touched_tables(
     connection: duckdb.DuckDBPyConnection, asked: Computation, since: datetime
-) -> None:
-    """The cells and periods that are touched, and the keys of the values to be computed anew."""
+) -> frozenset[str]:
+    """The cells and periods that are touched, and the keys of the values to be computed anew.
+
+    The footings that have any.
+    """
     plan = asked.plan()
     footings = {footing.name: footing for footing in plan.footings.values()}
     passed = _passed_days(connection, asked, plan, since)
@@ -202,6 +206,8 @@ def _make_touched_tables(
         f"from {PERIODS} as t join asked_values as a\n"
         '  on a.footing = t.footing and a."window" = t."window" and a."by" = t.level)'
     )
+    rows = connection.execute(f"select distinct footing from {PERIODS}").fetchall()
+    return frozenset(footing for (footing,) in rows)
 
 
 def _passed_days(

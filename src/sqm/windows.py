@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from zoneinfo import ZoneInfo
 
 
@@ -72,7 +73,8 @@ class Window:
         return self.start_of(yesterday), self.end_of(yesterday)
 
 
-def utc_offsets(zone: str, since: date, until: date) -> list[tuple[datetime, timedelta]]:
+@cache
+def utc_offsets(zone: str, since: date, until: date) -> tuple[tuple[datetime, timedelta], ...]:
     """The offsets of a time zone from UTC in force from each moment (UTC, naive), oldest first."""
     place = ZoneInfo(zone)
 
@@ -92,7 +94,7 @@ def utc_offsets(zone: str, since: date, until: date) -> list[tuple[datetime, tim
                 )
             found.append((after.replace(second=0, microsecond=0), offset(after)))
         moment = later
-    return found
+    return tuple(found)
 
 
 def add_months(day: date, months: int) -> date:
