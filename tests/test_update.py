@@ -19,6 +19,7 @@ from sqm.basis import Basis
 from sqm.changes import before_table, table_columns, touched_table
 from sqm.compute import Computation, compute_values
 from sqm.day_rows import update_day_rows
+from sqm.errors import WarehouseError
 from sqm.kpi import BaseKpi
 from sqm.ledger import Provenance
 from sqm.migrations import migrate
@@ -245,6 +246,31 @@ def test_within_a_day_only_what_changed_is_computed_anew(two_months: Warehouse):
     values = two_months.update(datetime(2026, 2, 21, 10))  # noqa: DTZ001
 
     assert counts(values) == {"2026-01": 2, "2026-02": 7}  # February was left as it lay there
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        pytest.param("insert into staging.before_jobs (job_id, created_at, cost) values"
+                     " ('9', '2026-02-01 08:00', 1)", id="a day without records"),
+        pytest.param("update staging.before_jobs set cost = 3", id="another amount"),
+    ],
+)  # fmt: skip
+def test_records_changed_by_other_hands_are_told_of_with_a_remedy(behind: str):
+    median = kpi("quantile", "median", records="jobs", at="created_at", of="cost", quantile=0.5,
+                 unit="money", windows=["month"])  # fmt: skip
+    warehouse = Warehouse("UTC", [median])
+    warehouse.apply({"1": at("2026-01-10 08:00") | {"cost": 5.0}})
+    warehouse.update(datetime(2026, 2, 20))  # noqa: DTZ001
+    warehouse.apply({"1": at("2026-01-10 08:00") | {"cost": 6.0}})
+    warehouse.connection.execute(behind.replace("staging.before_jobs", before_table("jobs")))
+
+    with pytest.raises(WarehouseError, match=r"days.jobs_by_created_at .* 'sqm run --full'"):
+        warehouse.update(datetime(2026, 2, 21))  # noqa: DTZ001
+
+    forget_values(warehouse.connection)
+    values = warehouse.update(datetime(2026, 2, 21))  # noqa: DTZ001
+    assert counts(values, "median") == {"2026-01": 6, "2026-02": None}
 
 
 def test_days_stay_touched_until_the_values_are_kept(two_months: Warehouse):

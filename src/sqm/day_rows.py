@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sqm.changes import before_table, consume_changes, touched_table
 from sqm.compute import Computation, drop_tables, make_day_rows
+from sqm.errors import WarehouseError
 from sqm.expressions import quote
 from sqm.frames import make_table
 from sqm.measures import Scan
@@ -186,13 +187,15 @@ def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     source = f"exchanged as d left join {table} as k using ({_KEYS})"
     listed, joined = list(sums), ""
     if lists:
-        _make_lists(connection, lists, source)
+        _make_lists(connection, scan, source)
         listed += [f"a.{column}" for column in lists]
         joined = f" left join new_lists as a using ({_KEYS})"
     connection.execute(
         "create or replace temp table merged as\n"
         f"select {', '.join([_KEYS, *listed])}\nfrom {source}{joined}"
     )
+    if connection.execute(f"from merged where {RECORDS} < 0 limit 1").fetchall():
+        raise _changed_by_others(name)
     connection.execute(f"delete from {table} where ({_KEYS}) in (select {_KEYS} from merged)")
     connection.execute(f"insert into {table} by name from merged where {RECORDS} > 0")
     connection.execute(f"insert into {ROWS} select '{name}', {_KEYS} from merged")
@@ -208,19 +211,26 @@ def _sum(measure: str, *, is_exact: bool) -> str:
     return f"if(abs({total}) <= {NOISE} * {parts}, 0, {total})"
 
 
-def _make_lists(connection: duckdb.DuckDBPyConnection, lists: Sequence[str], source: str) -> None:
+def _make_lists(connection: duckdb.DuckDBPyConnection, scan: Scan, source: str) -> None:
     """The table `new_lists`: the kept amounts without those that are gone, with those that came."""
+    lists = scan.lists.values()
     columns = ", ".join(f"k.{c}, d.come_{c}, d.gone_{c}" for c in lists)
     rows = pl.DataFrame(connection.sql(f"select {_KEYS}, {columns} from {source}").to_arrow_table())
-    made = {
-        column: _exchange(*(rows[name] for name in (column, f"gone_{column}", f"come_{column}")))
-        for column in lists
-    }
+    try:
+        made = {
+            column: _exchange(rows[column], rows[f"gone_{column}"], rows[f"come_{column}"])
+            for column in lists
+        }
+    except LookupError as error:
+        raise _changed_by_others(scan.name) from error
     make_table(connection, "new_lists", rows.select(*_KEY).with_columns(**made))
 
 
 def _exchange(kept: pl.Series, gone: pl.Series, come: pl.Series) -> pl.Series:
-    """Each list of `kept` without the amounts in `gone`, each once, and with those in `come`."""
+    """Each list of `kept` without the amounts in `gone`, each once, and with those in `come`.
+
+    Raises LookupError when an amount that is gone was not there.
+    """
     made = []
     for old, less, more in zip(_arrays(kept), _arrays(gone), _arrays(come), strict=True):
         left = old
@@ -228,8 +238,10 @@ def _exchange(kept: pl.Series, gone: pl.Series, come: pl.Series) -> pl.Series:
             ordered = np.sort(old)
             values, times = np.unique(less, return_counts=True)
             first = np.searchsorted(ordered, values)
-            taken = [np.arange(a, a + n) for a, n in zip(first, times, strict=True)]
-            left = np.delete(ordered, np.concatenate(taken))
+            taken = np.concatenate([np.arange(a, a + n) for a, n in zip(first, times, strict=True)])
+            if not np.array_equal(ordered[taken], np.repeat(values, times), equal_nan=True):
+                raise LookupError("an amount that is gone was not there")
+            left = np.delete(ordered, taken)
         made.append(np.concatenate([left, more]))
     rows = np.arange(len(made))
     amounts = pl.DataFrame(
@@ -241,6 +253,13 @@ def _exchange(kept: pl.Series, gone: pl.Series, come: pl.Series) -> pl.Series:
     grouped = amounts.group_by("row").agg("amounts")
     placed = pl.DataFrame({"row": rows}).join(grouped, on="row", how="left", maintain_order="left")
     return placed["amounts"]
+
+
+def _changed_by_others(scan: str) -> WarehouseError:
+    return WarehouseError(
+        f"warehouse: days.{scan} does not have what changed records counted for: they were changed"
+        " by something else than a run; compute everything anew with 'sqm run --full'"
+    )
 
 
 def _arrays(lists: pl.Series) -> list[NDArray[np.float64]]:
