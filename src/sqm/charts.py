@@ -16,7 +16,7 @@ from sqm.kpi import BaseKpi
 from sqm.snapshot import CHART_COLUMNS
 from sqm.transactions import transaction
 
-_KEY = ("kpi", "window", "by", "segment", "period_start", "period_end")
+CHART_KEY = ("kpi", "window", "by", "segment", "period_start", "period_end")
 
 
 def charted_windows(kpis: Iterable[BaseKpi]) -> pl.DataFrame:
@@ -33,7 +33,7 @@ def keep_charts(
     Rows outside of their KPI's chart window have no chart and are passed over.
     """
     charted = charted_windows(kpis)
-    rows = values.select(*_KEY, *CHART_COLUMNS).join(charted, on=["kpi", "window"], how="semi")
+    rows = values.select(*CHART_KEY, *CHART_COLUMNS).join(charted, on=["kpi", "window"], how="semi")
     make_table(connection, "charted", charted)
     make_table(connection, "new_charts", rows)
     series = ", ".join(map(quote, ("kpi", "by", "segment")))
@@ -48,3 +48,9 @@ def keep_charts(
         connection.execute("insert into sqm.kpi_charts by name from new_charts")
     connection.execute("drop table charted")
     connection.execute("drop table new_charts")
+
+
+def kept_charts(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """All kept charts: CHART_KEY and the chart columns."""
+    listed = ", ".join(map(quote, (*CHART_KEY, *CHART_COLUMNS)))
+    return pl.DataFrame(connection.sql(f"select {listed} from sqm.kpi_charts").to_arrow_table())
