@@ -22,7 +22,11 @@ from sqm.migrations import SCHEMA_VERSION
 from sqm.project import Project, load_project
 from sqm.runs import read_runs
 from sqm.snapshot import read_snapshot
-from sqm.warehouse import clear_staging, open_warehouse, settle_warehouse, warehouse_path
+from sqm.warehouse import (
+    open_warehouse,
+    settle_warehouse,
+    warehouse_path,
+)
 
 # As release 0.1 of the first schema made it, with a run in it.
 VERSION_1 = """
@@ -401,29 +405,46 @@ def test_a_folder_that_cannot_be_written_is_named(warm, is_new):
     assert "it cannot be written (Permission denied); " in message
 
 
-def test_what_steps_left_in_staging_goes_and_the_change_log_stays(project: Project):
+def test_the_change_log_of_version_7_is_carried_with_its_rows(project: Project):
     with open_warehouse(project) as connection:
-        connection.execute("create table staging.raw_scanner (i integer)")
-        connection.execute("insert into staging.touched_parcels values ('1')")
+        connection.execute(CHANGE_LOG_OF_VERSION_7)
 
-        clear_staging(connection)
-
-        tables = connection.execute(
-            "select table_name from duckdb_tables() where schema_name = 'staging'"
-            " and ends_with(table_name, 'parcels')"
+    with open_warehouse(project) as connection:
+        before = connection.execute(
+            "select parcel_id, depot, _source from changes.before_parcels"
         ).fetchall()
-        assert sorted(tables) == [("before_parcels",), ("touched_parcels",)]
-        assert connection.execute("from staging.touched_parcels").fetchall() == [("1",)]
-        with pytest.raises(duckdb.CatalogException):
-            connection.execute("from staging.raw_scanner")
+        touched = connection.execute("from changes.touched_parcels").fetchall()
+        schemas = connection.execute(
+            "select schema_name from duckdb_schemas() where database_name = current_database()"
+        ).fetchall()
+
+    assert before == [("1", "West", "scanner")]
+    assert touched == [("1",), ("2",)]
+    assert ("staging",) not in schemas  # and with it what a killed run had staged there
 
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+CHANGE_LOG_OF_VERSION_7 = """
+update sqm.meta set schema_version = 7;
+drop schema changes cascade;
+create schema staging;
+create table staging.before_parcels (parcel_id varchar, depot varchar, phone varchar,
+    due_at timestamp, done_at timestamp, _source varchar, _run_id varchar,
+    _first_seen_at timestamp, _last_seen_at timestamp, _hash ubigint);
+create table staging.touched_parcels (record_key varchar);
+create table staging.raw_scanner (id varchar);
+create table staging.scanner (parcel_id varchar);
+insert into staging.before_parcels (parcel_id, depot, _source) values ('1', 'West', 'scanner');
+insert into staging.touched_parcels values ('1'), ('2');
+insert into staging.raw_scanner values ('1');
+"""
 KEPT_BEFORE = """
 update sqm.meta set schema_version = 3;
+drop schema changes cascade;
+create schema staging;
 drop table sqm.bases;
 create or replace table sqm.restatements as select run_id, restated_at, kpi, "window",
     period_start, period_end, "by", segment, old_numerator, new_numerator, old_denominator,
