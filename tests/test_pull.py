@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -305,6 +306,18 @@ def test_personal_data_are_nowhere_in_the_warehouse(make_project):
         kept = connection.execute("select string_agg(q::varchar) from sqm.quarantine q").fetchone()
     assert kept is not None
     assert "0151 " not in str(kept[0])
+
+
+@pytest.mark.parametrize("lines", [PARCELS, ""], ids=["a sound file", "an empty file"])
+def test_after_a_pull_the_warehouse_is_synced_as_ever(make_project, lines: str):
+    project = load_project(make_project(parcels(parcels__csv=lines)))
+
+    with open_with_staging(project) as connection:
+        with nullcontext() if lines else pytest.raises(SourceError):
+            pull_source(connection, project, "scanner", "run-1", "key")
+        mode = connection.execute("select current_setting('fsync_mode')").fetchone()
+
+    assert mode == ("STANDARD",)
 
 
 STOPPED = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -23,6 +25,7 @@ from sqm.project import Project, load_project
 from sqm.runs import read_runs
 from sqm.snapshot import read_snapshot
 from sqm.warehouse import (
+    is_settling_due,
     open_warehouse,
     settle_warehouse,
     warehouse_path,
@@ -267,6 +270,46 @@ def test_settling_can_be_broken_off_anywhere(project: Project, moment):
     assert open_and_read(project) == 1000
     settle_warehouse(project)
     assert {found.name for found in project.state.glob("warehouse*")} == {"warehouse.duckdb"}
+
+
+def test_a_small_file_is_settled_with_any_log_and_a_large_one_with_a_long_log(project: Project):
+    open_and_read(project)
+    settle_warehouse(project)
+    assert not is_settling_due(project, small=10**9)  # there is no log at all
+    _leave_a_log(project)
+    size = warehouse_path(project).stat().st_size
+    log = log_path(project).stat().st_size
+
+    reached = math.ceil(size / log)
+
+    assert is_settling_due(project, small=size, share=1)
+    assert not is_settling_due(project, small=size - 1, share=reached - 1)
+    assert is_settling_due(project, small=size - 1, share=reached)
+
+
+def test_a_run_leaves_a_large_file_alone_until_its_log_is_long(project: Project, monkeypatch):
+    refresh(project)
+    first = warehouse_path(project).stat()
+    large = partial(is_settling_due, small=0)  # any file is a large one
+    monkeypatch.setattr("sqm.runs.is_settling_due", partial(large, share=1))
+    late = (project.root / "parcels.csv").read_text(encoding="utf-8").replace(" 11:00", " 10:00")
+    (project.root / "parcels.csv").write_text(late, encoding="utf-8")
+
+    refresh(project)
+    left = warehouse_path(project).stat()
+    assert log_path(project).stat().st_size < left.st_size
+    refresh(project)  # reads the log of the run before
+    monkeypatch.setattr("sqm.runs.is_settling_due", partial(large, share=10**6))
+    refresh(project)
+
+    assert left.st_ino == first.st_ino
+    assert warehouse_path(project).stat().st_ino != first.st_ino
+    assert not log_path(project).exists()
+    with open_warehouse(project) as connection:
+        done = connection.execute("select done_at from parcels where parcel_id = '2'").fetchall()
+        runs = connection.execute("select count(*) from sqm.runs").fetchone()
+    assert done == [(at("2026-11-02 10:00"),)]
+    assert runs == (4,)
 
 
 def test_steps_never_write_a_checkpoint(project: Project):

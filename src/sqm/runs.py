@@ -24,6 +24,7 @@ from sqm.staging_file import remove_staging
 from sqm.tables import aligned
 from sqm.terms import Definition
 from sqm.warehouse import (
+    is_settling_due,
     open_warehouse,
     remove_spilled,
     settle_warehouse,
@@ -253,7 +254,8 @@ def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str)
             {"now": utc_naive(now), "state": state, "detail": detail, "run_id": run.run_id},
         )
         _write_runs(connection, project.state)
-    settle_warehouse(project)
+    if is_settling_due(project):
+        settle_warehouse(project)
 
 
 def _write_runs(connection: duckdb.DuckDBPyConnection, state: Path) -> None:
