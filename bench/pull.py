@@ -6,7 +6,8 @@ what is there already, record table, change log). Once into an empty warehouse, 
 again, then with one job in a hundred changed. Beside it DuckDB's own `read_csv` into a plain table:
 all columns as text, and with the types that it finds. Validation has its own script, validation.py.
 
-Settling, once at the end of a run, writes the log into a copy of the file; it is listed apart.
+Settling writes the log into a copy of the file; a run does so at its end where it is due. It is
+listed apart.
 
     python bench/pull.py [--rows 2000000] [--runs 5]
 """
@@ -91,7 +92,7 @@ def main(rows: int, runs: int) -> None:
                 TEXT: lambda: bare(", all_varchar = true"),
                 TYPED: lambda: bare(""),
                 FIRST: load,
-                "  and settling, at the end of the run": lambda: settle_warehouse(project),
+                "  and settling, where it is due": lambda: settle_warehouse(project),
                 "again, nothing changed": nothing_changed,
                 "again, one in a hundred changed": some_changed,
             },

@@ -4,8 +4,8 @@ python bench/warehouse.py [--jobs 1000000] [--changed 3300] [--runs 3]
 
 Both find the same rows staged and leave the same table. The full pull has to compare every record
 and notes that it was seen; the increment looks up what it brings. Beside them the obvious way:
-delete all rows of the source and insert them again. Each ends as a run does, with the log written
-into a copy of the file; what that and opening cost alone is the last line.
+delete all rows of the source and insert them again. Each ends with the log written into a copy
+of the file, as a run does where it is due; what that and opening cost alone is the last line.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
             def run() -> None:
                 shutil.copy(kept, warehouse_path(project))
                 work()
-                settle_warehouse(project)  # as the end of a run does
+                settle_warehouse(project)
 
             return run
 
