@@ -6,7 +6,8 @@ what is there already, record table, change log). Once into an empty warehouse, 
 again, then with one job in a hundred changed. Beside it DuckDB's own `read_csv` into a plain table:
 all columns as text, and with the types that it finds. Validation has its own script, validation.py.
 
-Settling, once at the end of a run, writes the log into a copy of the file; it is listed apart.
+Settling writes the log into a copy of the file; a run does so at its end where it is due. It is
+listed apart.
 
     python bench/pull.py [--rows 2000000] [--runs 5]
 """
@@ -23,12 +24,13 @@ from pathlib import Path
 import duckdb
 from timing import peak_memory_gib, report_against, rounds_with_cpu
 
-from sqm.accept import accept_records, drop_staged, gather_records, mark_broken
+from sqm.accept import accept_records, gather_records, mark_broken
 from sqm.project import Project, load_project
 from sqm.pull import pull_source
+from sqm.staging_file import open_with_staging, remove_staging
 from sqm.transactions import transaction
 from sqm.upsert import Accepted
-from sqm.warehouse import open_warehouse, settle_warehouse
+from sqm.warehouse import settle_warehouse
 
 AT = datetime(2026, 11, 1)  # noqa: DTZ001  # as the warehouse stores it
 FIRST = "CSV to accepted records, the first time"
@@ -90,7 +92,7 @@ def main(rows: int, runs: int) -> None:
                 TEXT: lambda: bare(", all_varchar = true"),
                 TYPED: lambda: bare(""),
                 FIRST: load,
-                "  and settling, at the end of the run": lambda: settle_warehouse(project),
+                "  and settling, where it is due": lambda: settle_warehouse(project),
                 "again, nothing changed": nothing_changed,
                 "again, one in a hundred changed": some_changed,
             },
@@ -108,17 +110,17 @@ def main(rows: int, runs: int) -> None:
 def _take(project: Project) -> Accepted:
     """Pull and accept, as the steps of a run do."""
     jobs = project.record_types["jobs"]
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         connection.execute(
             "insert or replace into sqm.runs (run_id, started_at) values (1, ?)", [AT]
         )
         pull_source(connection, project, "jobs", "1", "key")
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         gather_records(connection, project, jobs)
         mark_broken(connection, project, jobs, {}, "1")
         with transaction(connection):
             [accepted] = accept_records(connection, project, jobs, "1", AT)
-            drop_staged(connection, project, jobs)
+    remove_staging(project)
     return accepted
 
 

@@ -4,8 +4,8 @@ python bench/warehouse.py [--jobs 1000000] [--changed 3300] [--runs 3]
 
 Both find the same rows staged and leave the same table. The full pull has to compare every record
 and notes that it was seen; the increment looks up what it brings. Beside them the obvious way:
-delete all rows of the source and insert them again. Each ends as a run does, with the log written
-into a copy of the file; what that and opening cost alone is the last line.
+delete all rows of the source and insert them again. Each ends with the log written into a copy
+of the file, as a run does where it is due; what that and opening cost alone is the last line.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import duckdb
 from records import make_records
 from timing import report, rounds
 
-from sqm.accept import accept_records, drop_staged, gather_records, mark_broken
+from sqm.accept import accept_records, gather_records, mark_broken
 from sqm.changes import consume_changes
 from sqm.project import Project, load_project
+from sqm.staging_file import open_with_staging, remove_staging
 from sqm.transactions import transaction
 from sqm.warehouse import open_warehouse, settle_warehouse, warehouse_path
 
@@ -64,7 +65,7 @@ def main() -> None:
             def run() -> None:
                 shutil.copy(kept, warehouse_path(project))
                 work()
-                settle_warehouse(project)  # as the end of a run does
+                settle_warehouse(project)
 
             return run
 
@@ -106,7 +107,7 @@ def _correct(records: Path, share: int) -> None:
 def _accept(project: Project, records: Path, table: str, *, is_full: bool) -> None:
     """Stage jobs and accept them, as the pipeline does after validation."""
     jobs = project.record_types["jobs"]
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         _stage(connection, records, table)
         connection.execute("delete from sqm.pulls")
         connection.execute(
@@ -116,12 +117,12 @@ def _accept(project: Project, records: Path, table: str, *, is_full: bool) -> No
         mark_broken(connection, project, jobs, {}, "run")
         with transaction(connection):
             accept_records(connection, project, jobs, "run", AT)
-            drop_staged(connection, project, jobs)
+    remove_staging(project)
 
 
 def _replace(project: Project, records: Path, table: str) -> None:
     columns = ", ".join(project.record_types["jobs"].column_names)
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         _stage(connection, records, table)
         with transaction(connection):
             connection.execute("delete from jobs where _source = 'orders'")
@@ -129,18 +130,16 @@ def _replace(project: Project, records: Path, table: str) -> None:
                 f"insert into jobs ({columns}, _source) select {columns}, 'orders'"
                 " from staging.orders"
             )
-            connection.execute("drop table staging.orders")
-            connection.execute("drop table staging.raw_orders")
+    remove_staging(project)
 
 
 def _look_up(project: Project, records: Path, table: str) -> None:
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         _stage(connection, records, table)
         connection.execute(
             "select count(*), bit_xor(_hash) from jobs join staging.orders using (job_id)"
         ).fetchone()
-        connection.execute("drop table staging.orders")
-        connection.execute("drop table staging.raw_orders")
+    remove_staging(project)
 
 
 def _note(project: Project) -> None:

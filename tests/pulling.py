@@ -11,6 +11,7 @@ import yaml
 from sqm.project import load_project
 from sqm.pull import Pulled, pull_source
 from sqm.sources import numbered_rows
+from sqm.staging_file import open_with_staging
 from sqm.warehouse import open_warehouse
 
 COLUMNS = {"ticket_id": "id", "severity": "severity", "opened_at": "opened"}
@@ -42,7 +43,7 @@ def write_project(root: Path, read: dict[str, Any], **source: Any) -> Path:
 def pull(root: Path, run_id: str = "run-1", full: bool = False) -> Result:
     """Pull the source; nothing is accepted."""
     project = load_project(root)
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         pulled = pull_source(connection, project, "desk", run_id, "key", full)
         rows = connection.execute("select * from staging.desk order by _row").fetchall()
         names = [column[0] for column in connection.description or []]
@@ -64,6 +65,6 @@ def accept(root: Path) -> None:
 
 def raw(root: Path) -> list[tuple[Any, ...]]:
     """Row number and file of each row as it arrived."""
-    with open_warehouse(load_project(root)) as connection:
+    with open_with_staging(load_project(root)) as connection:
         query = f"select _row, _file from {numbered_rows(connection, 'desk')} order by _row"
         return connection.execute(query).fetchall()

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sqm.accept import accept_records, drop_staged, gather_records, mark_broken
+from sqm.accept import accept_records, gather_records, mark_broken
 from sqm.changes import consume_changes
 from sqm.project import Project, load_project
+from sqm.staging_file import open_with_staging
 from sqm.transactions import transaction
 from sqm.upsert import Accepted
-from sqm.warehouse import open_warehouse
 
 SETTINGS = """\
 project: Visits
@@ -108,7 +108,6 @@ class Warehouse:
         mark_broken(self.connection, self.project, visits, broken, run_id)
         with transaction(self.connection):
             accepted = accept_records(self.connection, self.project, visits, run_id, at)
-            drop_staged(self.connection, self.project, visits)
         return {found.source: found for found in accepted}
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
@@ -130,10 +129,10 @@ class Warehouse:
         )
 
     def before(self) -> list[tuple[object, ...]]:
-        return self.rows("select visit_id, team, _source from staging.before_visits order by all")
+        return self.rows("select visit_id, team, _source from changes.before_visits order by all")
 
     def touched(self) -> list[object]:
-        return [row[0] for row in self.rows("from staging.touched_visits order by all")]
+        return [row[0] for row in self.rows("from changes.touched_visits order by all")]
 
     def empty(self) -> None:
         """As it was made."""
@@ -146,7 +145,7 @@ class Warehouse:
 @pytest.fixture
 def warehouse(make_project) -> Iterator[Warehouse]:
     project = load_project(make_project({"sqm.yaml": SETTINGS}))
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         yield Warehouse(project, connection)
 
 

@@ -19,7 +19,8 @@ from projects import ON_TIME, SETTINGS, SUITE, changed, parcels
 from sqm.errors import DefinitionError, Fault, SourceError
 from sqm.project import Project, load_project
 from sqm.pull import pull_source
-from sqm.warehouse import open_warehouse, settle_warehouse
+from sqm.staging_file import open_with_staging
+from sqm.warehouse import settle_warehouse
 
 CASES = int(os.environ.get("SQM_FUZZ_CASES", "60"))
 SEED = int(os.environ.get("SQM_FUZZ_SEED", "1"))
@@ -191,7 +192,7 @@ def plain_lines(data: bytes) -> int | None:
 def test_no_line_of_a_damaged_csv_file_is_lost(projects):
     project = projects("csv")
     counted = refused = 0
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         for number, r in enumerate(cases("csv")):
             data = mutated(r, HEADER + (ROWS if r.random() < 0.5 else ROWS.replace(b'"', b"")))
             (project.root / "data.csv").write_bytes(data)
@@ -216,7 +217,7 @@ def test_no_object_of_a_damaged_json_file_is_lost(projects):
     whole = json.dumps(records).encode()
     by_line = b"\n".join(json.dumps(record).encode() for record in records)
     counted = 0
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         for number, r in enumerate(cases("json")):
             data = mutated(r, r.choice((whole, by_line)))
             (project.root / "data.json").write_bytes(data)
@@ -258,7 +259,7 @@ def test_a_damaged_parquet_file_is_read_whole_or_refused(projects, tmp_path: Pat
         (project.root / "data.parquet").write_bytes(mutated(r, whole))
 
         # opened for each, as a run does: some files make DuckDB give up the whole database
-        with open_warehouse(project) as connection:
+        with open_with_staging(project) as connection:
             outcomes.add(accounted(connection, project, number))
         settle_warehouse(project)  # else each opening would read a longer log
 

@@ -23,6 +23,7 @@ from sqm.errors import DefinitionError, SourceError, SqmError
 from sqm.personal import hash_sql, hashing, kept_in_memory
 from sqm.project import load_project
 from sqm.pull import pull_source
+from sqm.staging_file import open_with_staging
 from sqm.warehouse import open_warehouse
 
 MARK = "Geheim"
@@ -255,7 +256,7 @@ def test_an_error_of_duckdb_is_no_context_of_ours(root: Path):
     (root / "sqm.yaml").write_text(settings, encoding="utf-8")
     project = load_project(root)
 
-    with open_warehouse(project) as connection, pytest.raises(SourceError) as caught:
+    with open_with_staging(project) as connection, pytest.raises(SourceError) as caught:
         pull_source(connection, project, "csv", "run", KEY)
 
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
@@ -286,6 +287,7 @@ def test_no_personal_value_is_left_by_a_killed_run(root: Path, victim: str):
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (root / "var" / "warehouse.duckdb.wal").is_file()
+    assert (root / "var" / "staging.duckdb").is_file()
     assert_no_mark(root, killed.stdout, killed.stderr)
 
 
@@ -295,7 +297,7 @@ def test_large_values_stay_out_of_the_temporary_files(make_project):
     project = load_project(
         make_project(parcels(parcels__csv="id,depot,phone,due,done\n" + rows + f"z,{MARK}\n"))
     )
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         connection.execute("set memory_limit = '100MB'")
         pulled = pull_source(connection, project, "scanner", "run", KEY)
 
@@ -343,7 +345,7 @@ def test_what_is_mapped_of_personal_columns(root: Path):
         encoding="utf-8",
     )
     expected = hmac.new(KEY.encode(), b"0151", hashlib.sha256).hexdigest()[:24]
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         pulled = pull_source(connection, project, "csv", "run", KEY)
         rows = connection.execute(
             "select parcel_id, phone, age from staging.csv order by 1"
@@ -373,7 +375,7 @@ def test_an_update_log_can_be_told_apart_by_a_personal_column(root: Path):
     (root / "sqm.yaml").write_text(settings, encoding="utf-8")
     project = load_project(root)
 
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         pulled = pull_source(connection, project, "json", "run", KEY)
         kept = connection.execute("select parcel_id from staging.json order by 1").fetchall()
 
@@ -441,7 +443,7 @@ def test_a_dropped_column_that_is_not_there_stops_the_pull(make_project):
     settings = changed(SETTINGS, "hash: [phone]", "drop: [phne]")
     project = load_project(make_project(parcels(sqm__yaml=settings)))
 
-    with open_warehouse(project) as connection, pytest.raises(SourceError) as caught:
+    with open_with_staging(project) as connection, pytest.raises(SourceError) as caught:
         pull_source(connection, project, "scanner", "run", KEY)
 
     assert str(caught.value) == (
@@ -492,7 +494,7 @@ def test_the_lines_of_a_source_without_personal_columns_are_kept(make_project):
         make_project(parcels(sqm__yaml=settings, parcels__csv=PARCELS + "9,East\n"))
     )
 
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         pull_source(connection, project, "scanner", "run", KEY)
         row = connection.execute("select content from sqm.quarantine").fetchone()
 

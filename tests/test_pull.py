@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from sqm.local_time import utc_time_sql
 from sqm.project import load_project
 from sqm.pull import Pulled, pull_source
 from sqm.sources import numbered_rows
+from sqm.staging_file import open_with_staging
 from sqm.warehouse import open_warehouse
 
 
 def pull(root: Path, source: str = "scanner") -> tuple[Pulled, list[dict[str, Any]], list[Any]]:
     """The result of one pull, the staged rows and the quarantine."""
     project = load_project(root)
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         pulled = pull_source(connection, project, source, "run-1", "key")
         staged = connection.execute(f'select * from staging."{source}" order by _row').fetchall()
         names = [column[0] for column in connection.description or []]
@@ -124,7 +126,7 @@ def test_rows_of_a_large_file_are_numbered_as_they_stand_in_it(make_project):
 
     assert aside == [("duplicate_key", "77", 200_000), ("unreadable_due_at", "250000", 250_000)]
     assert [row["_row"] for row in staged] == [int(row["parcel_id"]) for row in staged]
-    with open_warehouse(load_project(root)) as connection:  # also when it is opened again
+    with open_with_staging(load_project(root)) as connection:  # also when it is opened again
         raw = numbered_rows(connection, "scanner")
         text = connection.execute(f"select id from {raw} as r where _row in (5, 250000) order by 1")
         assert text.fetchall() == [("250000",), ("5",)]
@@ -295,14 +297,27 @@ def test_personal_data_are_nowhere_in_the_warehouse(make_project):
 
     pull(root)
 
-    files = sorted((root / "var").glob("warehouse.duckdb*"))  # the file and its log
+    files = sorted((root / "var").glob("*.duckdb*"))  # warehouse and staging, with their logs
     content = b"".join(path.read_bytes() for path in files)
+    assert {"warehouse.duckdb", "staging.duckdb"} <= {path.name for path in files}
     assert b"East" in content
-    # the raw rows are staged until the run has accepted them, so look at what stays
+    assert b"0151 " not in content
     with open_warehouse(load_project(root)) as connection:
         kept = connection.execute("select string_agg(q::varchar) from sqm.quarantine q").fetchone()
     assert kept is not None
     assert "0151 " not in str(kept[0])
+
+
+@pytest.mark.parametrize("lines", [PARCELS, ""], ids=["a sound file", "an empty file"])
+def test_after_a_pull_the_warehouse_is_synced_as_ever(make_project, lines: str):
+    project = load_project(make_project(parcels(parcels__csv=lines)))
+
+    with open_with_staging(project) as connection:
+        with nullcontext() if lines else pytest.raises(SourceError):
+            pull_source(connection, project, "scanner", "run-1", "key")
+        mode = connection.execute("select current_setting('fsync_mode')").fetchone()
+
+    assert mode == ("STANDARD",)
 
 
 STOPPED = [
@@ -366,7 +381,7 @@ def test_the_hash_depends_on_the_key(make_project):
     project = load_project(root)
     hashes = []
     for key in ("one", "two"):
-        with open_warehouse(project) as connection:
+        with open_with_staging(project) as connection:
             pull_source(connection, project, "scanner", "run", key)
             row = connection.execute('select phone from staging."scanner" limit 1').fetchone()
             hashes.append(row)

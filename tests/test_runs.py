@@ -14,12 +14,13 @@ from projects import PARCELS, SETTINGS, changed, parcels
 from warm import Warm, warm_process
 
 from sqm import pipeline
-from sqm.errors import WarehouseError
+from sqm.errors import SourceError, WarehouseError
 from sqm.lock import lock_owner, lock_path, only_run
 from sqm.pipeline import Published
 from sqm.project import Project, load_project
 from sqm.runs import read_runs, runs_path, runs_table
 from sqm.snapshot import read_snapshot
+from sqm.staging_file import open_with_staging
 from sqm.warehouse import open_warehouse
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -187,7 +188,7 @@ def test_restated_values_are_announced_by_the_run_that_publishes_them(project, w
     assert announced == 44
     with open_warehouse(project) as connection:
         noted = connection.execute("select count(*) from sqm.restatements").fetchone()
-        changes = connection.execute("from staging.before_parcels").fetchall()
+        changes = connection.execute("from changes.before_parcels").fetchall()
     assert noted == (44,)
     assert changes == []
 
@@ -195,16 +196,54 @@ def test_restated_values_are_announced_by_the_run_that_publishes_them(project, w
 def test_what_a_killed_run_staged_does_not_outlive_the_next(project, warm):
     killed_in(warm, project, "validate", after=False)
 
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         left = connection.execute("select count(*) from staging.raw_scanner").fetchone()
     refresh(project)
 
     assert left == (4,)
-    with open_warehouse(project) as connection:
-        tables = connection.execute(
-            "select table_name from duckdb_tables() where table_name like '%scanner'"
-        ).fetchall()
-    assert tables == []
+    assert staged_files(project) == []
+
+
+def test_a_failed_run_leaves_nothing_staged(project, make_project):
+    """It fails after its second source, a file that is not there, has not come."""
+    settings = SETTINGS + SETTINGS[SETTINGS.index("  scanner:") :].replace(
+        "scanner:", "handheld:"
+    ).replace("parcels.csv", "handheld.csv")
+    project = load_project(make_project(parcels(sqm__yaml=settings)))
+    seen: list[str] = []
+
+    with pytest.raises(SourceError, match=r"there is no file .*handheld\.csv"):
+        pipeline.refresh(project, lambda: NOON, None, lambda _: seen.extend(staged_files(project)))
+
+    assert "staging.duckdb" in seen  # what the first source brought
+    assert staged_files(project) == []
+
+
+@pytest.mark.parametrize("name", ["staging.duckdb", "staging.duckdb.wal"])
+def test_a_torn_staging_file_does_not_disturb_the_next_run(project, warm, name):
+    killed_in(warm, project, "validate", after=False)
+    assert (project.state / "staging.duckdb").is_file()
+    (project.state / name).write_bytes(b"half of it")
+
+    published = refresh(project)
+
+    assert published.manifest.sources[0].accepted == 4
+    assert staged_files(project) == []
+
+
+def test_a_step_says_what_to_do_about_a_torn_staging_file(project):
+    run = pipeline.begin_run(project, NOON)
+    (project.state / "staging.duckdb").write_bytes(b"half of it")
+
+    with pytest.raises(WarehouseError) as caught:
+        pipeline.pull_source(project, run, "scanner")
+
+    assert str(caught.value).startswith(f"{project.state}/staging.duckdb: it cannot be read (")
+    assert str(caught.value).endswith("; run 'sqm run', which makes it anew")
+
+
+def staged_files(project: Project) -> list[str]:
+    return sorted(path.name for path in project.state.glob("staging*"))
 
 
 def test_half_written_files_are_never_read_and_go_with_the_next_run(project):

@@ -19,6 +19,7 @@ from sqm.parsed import expression_problems, query_problems
 from sqm.project import load_project
 from sqm.pull import pull_source
 from sqm.sandbox import confine, reading_only
+from sqm.staging_file import open_with_staging
 from sqm.warehouse import open_warehouse
 
 # Queries and statements that reach outside, write, or change how DuckDB works. {secret} is a file.
@@ -397,7 +398,7 @@ def test_a_refused_kpi_is_named_with_file_line_and_key(make_project):
 
 def test_a_pull_reads_its_own_files_and_no_other(make_project, secret: Path):
     project = load_project(make_project(parcels()))
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         pull_source(connection, project, "scanner", "run", "key")
 
         with pytest.raises(duckdb.PermissionException):
@@ -412,7 +413,7 @@ def test_a_mapping_that_slipped_through_reads_nothing(make_project, secret: Path
     settings = changed(SETTINGS, "    columns:\n      parcel_id", where)
     project = load_project(make_project(parcels(sqm__yaml=settings)))
 
-    with open_warehouse(project) as connection, pytest.raises(SourceError) as caught:
+    with open_with_staging(project) as connection, pytest.raises(SourceError) as caught:
         pull_source(connection, project, "scanner", "run", "key")
 
     assert "file system operations are disabled" in str(caught.value)

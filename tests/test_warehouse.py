@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -22,7 +24,12 @@ from sqm.migrations import SCHEMA_VERSION
 from sqm.project import Project, load_project
 from sqm.runs import read_runs
 from sqm.snapshot import read_snapshot
-from sqm.warehouse import clear_staging, open_warehouse, settle_warehouse, warehouse_path
+from sqm.warehouse import (
+    is_settling_due,
+    open_warehouse,
+    settle_warehouse,
+    warehouse_path,
+)
 
 # As release 0.1 of the first schema made it, with a run in it.
 VERSION_1 = """
@@ -265,6 +272,46 @@ def test_settling_can_be_broken_off_anywhere(project: Project, moment):
     assert {found.name for found in project.state.glob("warehouse*")} == {"warehouse.duckdb"}
 
 
+def test_a_small_file_is_settled_with_any_log_and_a_large_one_with_a_long_log(project: Project):
+    open_and_read(project)
+    settle_warehouse(project)
+    assert not is_settling_due(project, small=10**9)  # there is no log at all
+    _leave_a_log(project)
+    size = warehouse_path(project).stat().st_size
+    log = log_path(project).stat().st_size
+
+    reached = math.ceil(size / log)
+
+    assert is_settling_due(project, small=size, share=1)
+    assert not is_settling_due(project, small=size - 1, share=reached - 1)
+    assert is_settling_due(project, small=size - 1, share=reached)
+
+
+def test_a_run_leaves_a_large_file_alone_until_its_log_is_long(project: Project, monkeypatch):
+    refresh(project)
+    first = warehouse_path(project).stat()
+    large = partial(is_settling_due, small=0)  # any file is a large one
+    monkeypatch.setattr("sqm.runs.is_settling_due", partial(large, share=1))
+    late = (project.root / "parcels.csv").read_text(encoding="utf-8").replace(" 11:00", " 10:00")
+    (project.root / "parcels.csv").write_text(late, encoding="utf-8")
+
+    refresh(project)
+    left = warehouse_path(project).stat()
+    assert log_path(project).stat().st_size < left.st_size
+    refresh(project)  # reads the log of the run before
+    monkeypatch.setattr("sqm.runs.is_settling_due", partial(large, share=10**6))
+    refresh(project)
+
+    assert left.st_ino == first.st_ino
+    assert warehouse_path(project).stat().st_ino != first.st_ino
+    assert not log_path(project).exists()
+    with open_warehouse(project) as connection:
+        done = connection.execute("select done_at from parcels where parcel_id = '2'").fetchall()
+        runs = connection.execute("select count(*) from sqm.runs").fetchone()
+    assert done == [(at("2026-11-02 10:00"),)]
+    assert runs == (4,)
+
+
 def test_steps_never_write_a_checkpoint(project: Project):
     """Else a kill in the middle of it destroys the file; this is what keeps DuckDB from it."""
     open_and_read(project)
@@ -401,29 +448,46 @@ def test_a_folder_that_cannot_be_written_is_named(warm, is_new):
     assert "it cannot be written (Permission denied); " in message
 
 
-def test_what_steps_left_in_staging_goes_and_the_change_log_stays(project: Project):
+def test_the_change_log_of_version_7_is_carried_with_its_rows(project: Project):
     with open_warehouse(project) as connection:
-        connection.execute("create table staging.raw_scanner (i integer)")
-        connection.execute("insert into staging.touched_parcels values ('1')")
+        connection.execute(CHANGE_LOG_OF_VERSION_7)
 
-        clear_staging(connection)
-
-        tables = connection.execute(
-            "select table_name from duckdb_tables() where schema_name = 'staging'"
-            " and ends_with(table_name, 'parcels')"
+    with open_warehouse(project) as connection:
+        before = connection.execute(
+            "select parcel_id, depot, _source from changes.before_parcels"
         ).fetchall()
-        assert sorted(tables) == [("before_parcels",), ("touched_parcels",)]
-        assert connection.execute("from staging.touched_parcels").fetchall() == [("1",)]
-        with pytest.raises(duckdb.CatalogException):
-            connection.execute("from staging.raw_scanner")
+        touched = connection.execute("from changes.touched_parcels").fetchall()
+        schemas = connection.execute(
+            "select schema_name from duckdb_schemas() where database_name = current_database()"
+        ).fetchall()
+
+    assert before == [("1", "West", "scanner")]
+    assert touched == [("1",), ("2",)]
+    assert ("staging",) not in schemas  # and with it what a killed run had staged there
 
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+CHANGE_LOG_OF_VERSION_7 = """
+update sqm.meta set schema_version = 7;
+drop schema changes cascade;
+create schema staging;
+create table staging.before_parcels (parcel_id varchar, depot varchar, phone varchar,
+    due_at timestamp, done_at timestamp, _source varchar, _run_id varchar,
+    _first_seen_at timestamp, _last_seen_at timestamp, _hash ubigint);
+create table staging.touched_parcels (record_key varchar);
+create table staging.raw_scanner (id varchar);
+create table staging.scanner (parcel_id varchar);
+insert into staging.before_parcels (parcel_id, depot, _source) values ('1', 'West', 'scanner');
+insert into staging.touched_parcels values ('1'), ('2');
+insert into staging.raw_scanner values ('1');
+"""
 KEPT_BEFORE = """
 update sqm.meta set schema_version = 3;
+drop schema changes cascade;
+create schema staging;
 drop table sqm.bases;
 create or replace table sqm.restatements as select run_id, restated_at, kpi, "window",
     period_start, period_end, "by", segment, old_numerator, new_numerator, old_denominator,

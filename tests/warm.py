@@ -35,8 +35,8 @@ TABLES = {  # what must be the same however often a run was killed; not the ids 
     "sqm.touched_rows": "*",
     "sqm.kpi_charts": "*",
     "sqm.day_rows": "*",
-    "staging.before_parcels": "*",
-    "staging.touched_parcels": "*",
+    "changes.before_parcels": "*",
+    "changes.touched_parcels": "*",
 }
 SECTIONS = {  # the parts of a run, and the function that begins each; before the first: `begin`
     "pull": "pipeline.pull_source",
@@ -280,11 +280,6 @@ def _dump(order: Order) -> str:
         for table, columns in TABLES.items():
             rows = connection.execute(f"select {columns} from {table} order by all").fetchall()
             found[table] = [str(row) for row in rows]
-        left = connection.execute(
-            "select table_name from duckdb_tables() where schema_name = 'staging'"
-            " and not regexp_matches(table_name, '^(before|touched)_')"
-        ).fetchall()
-        found["left in staging"] = [str(row) for row in left]
         for (scan,) in connection.execute("select scan from sqm.day_rows").fetchall():
             rows = connection.execute(f'from days."{scan}" order by all').fetchall()
             found[f"days.{scan}"] = sorted(str([_sorted(cell) for cell in row]) for row in rows)
@@ -297,6 +292,7 @@ def _dump(order: Order) -> str:
     found["restatements"] = sorted(str(row) for row in restated.rows())
     found["sources"] = [f"{s.name}: {s.accepted}, {s.quarantined}" for s in manifest.sources]
     found["as of"] = [str(manifest.as_of)]
+    found["staged"] = [path.name for path in project.state.glob("staging.*")]
     found["half-written"] = [str(path) for path in project.state.rglob("*.tmp")]
     return json.dumps(found).replace(order.root, "")  # the names of the sources' files
 

@@ -130,17 +130,6 @@ def accept_records(
     return accepted
 
 
-def drop_staged(
-    connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType
-) -> None:
-    """Drop the staged rows of a record type; once accepted they are of no use."""
-    connection.execute(f"drop view temp.{quote(f'incoming_{record_type.name}')}")
-    connection.execute(f"drop table temp.{quote(f'broken_{record_type.name}')}")
-    for name in _sources(project, record_type.name):
-        connection.execute(f"drop table staging.{quote(name)}")
-        connection.execute(f"drop table staging.{quote(f'raw_{name}')}")
-
-
 def _held_by_an_earlier_source(
     connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType, run_id: str
 ) -> Iterable[str]:

@@ -23,22 +23,18 @@ SYSTEM_COLUMNS = {
     "_last_seen_at": "TIMESTAMP",  # UTC: start of the last run in which its source delivered it
     "_hash": "UBIGINT",  # of the other columns, by DuckDB's hash()
 }
+SCHEMA = "changes"  # of the change log, which has nothing else in it
 _BEFORE, _TOUCHED = "before_", "touched_"
 
 
 def before_table(records: str) -> str:
     """The table of the old versions of a record type, quoted; columns of the record table."""
-    return f"staging.{quote(_BEFORE + records)}"
+    return f"{SCHEMA}.{quote(_BEFORE + records)}"
 
 
 def touched_table(records: str) -> str:
     """The table of the keys of inserted and updated records, quoted; column `record_key`."""
-    return f"staging.{quote(_TOUCHED + records)}"
-
-
-def is_change_table(table: str) -> bool:
-    """Whether a table of the schema `staging` belongs to the change log."""
-    return table.startswith((_BEFORE, _TOUCHED))
+    return f"{SCHEMA}.{quote(_TOUCHED + records)}"
 
 
 def table_columns(record_type: RecordType) -> dict[str, str]:
@@ -92,8 +88,8 @@ def consume_changes(connection: duckdb.DuckDBPyConnection) -> None:
     """Empty the change log; call it in the transaction that keeps the values."""
     tables = connection.execute(
         "select table_name from duckdb_tables()"
-        " where schema_name = 'staging' and database_name = current_database()"
+        " where schema_name = ? and database_name = current_database()",
+        [SCHEMA],
     ).fetchall()
     for (table,) in tables:
-        if is_change_table(table):
-            connection.execute(f"delete from staging.{quote(table)}")
+        connection.execute(f"delete from {SCHEMA}.{quote(table)}")

@@ -227,6 +227,7 @@ _CHART_COLUMNS = (
     "center limit_low limit_high signal chart limit_points"
     " ewma ewma_low ewma_high cusum_high cusum_low"
 )
+_CHANGE_LOG = "starts_with(table_name, 'before_') or starts_with(table_name, 'touched_')"
 
 
 def _make_schema(connection: duckdb.DuckDBPyConnection) -> None:
@@ -283,6 +284,19 @@ def _add_touched_rows(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"alter table sqm.kpi_values drop column if exists {column}")
 
 
+def _move_change_log(connection: duckdb.DuckDBPyConnection) -> None:
+    """The change log goes to the schema `changes`: `staging` is the name of a file by now."""
+    connection.execute("create schema changes")
+    tables = connection.execute(
+        "select table_name from duckdb_tables() where schema_name = 'staging'"
+        f" and database_name = current_database() and ({_CHANGE_LOG})"
+    ).fetchall()
+    for (table,) in tables:
+        name = quote(table)
+        connection.execute(f"create table changes.{name} as from staging.{name}")
+    connection.execute("drop schema staging cascade")
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _make_schema,  # version 1
     _add_cursors,  # 2: pulls note whether they are full and how far they reach
@@ -291,6 +305,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _add_quarantined_records,  # 5: quarantine keeps the record, so that its effect can be computed
     _add_ledger,  # 6: values as first published, and the causes of restatements
     _add_touched_rows,  # 7: what is touched is noted by segment, and what was set aside before
+    _move_change_log,  # 8: staging is a file of its own
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

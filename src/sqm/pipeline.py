@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from sqm import __version__, steps
 from sqm.accept import (
     accept_records,
-    drop_staged,
     gather_records,
     mark_broken,
     source_facts,
@@ -57,6 +56,7 @@ from sqm.snapshot import (
     write_snapshot,
 )
 from sqm.staging import partial_sources, staged_records
+from sqm.staging_file import open_with_staging, remove_staging
 from sqm.terms import WORST_FIRST, Status
 from sqm.transactions import transaction
 from sqm.update import forget_values, update_values
@@ -120,7 +120,7 @@ def refresh(
 
 def pull_source(project: Project, run: Run, name: str, full: bool = False) -> Pulled:
     """Read one source into staging; the only step that reaches outside."""
-    with open_warehouse(project) as connection:
+    with open_with_staging(project) as connection:
         return _pull_source(connection, project, name, run.run_id, _hash_key(project), full)
 
 
@@ -138,7 +138,8 @@ def validate(project: Project, run: Run) -> Validated:
     record_types = [project.record_types[name] for name in sorted(used)]
     facts: list[RuleFacts] = []
     moment = utc_naive(run.as_of)
-    with _confined(project) as connection:
+    with open_with_staging(project) as connection:
+        confine(connection)
         verdicts = {}
         for number, record_type in enumerate(record_types):
             steps.part(f"validate {record_type.name}", number, len(record_types))
@@ -167,12 +168,11 @@ def validate(project: Project, run: Run) -> Validated:
                 accepted += accept_records(
                     connection, project, record_type, run.run_id, utc_naive(run.started_at)
                 )
-            for record_type in record_types:
-                drop_staged(connection, project, record_type)
         partial = partial_sources(connection, project)
         if partial:
             again = reports / "readmitted"
             readmit_rows(connection, project, run.run_id, moment, again, partial)
+    remove_staging(project)  # what computes and settles may need the room
     return Validated(tuple(facts), tuple(accepted))
 
 

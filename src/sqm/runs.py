@@ -20,10 +20,11 @@ from sqm.files import remove_leftovers, replace_file
 from sqm.lock import lock_owner, only_run
 from sqm.project import Project
 from sqm.snapshot import Manifest, read_manifest
+from sqm.staging_file import remove_staging
 from sqm.tables import aligned
 from sqm.terms import Definition
 from sqm.warehouse import (
-    clear_staging,
+    is_settling_due,
     open_warehouse,
     remove_spilled,
     settle_warehouse,
@@ -125,11 +126,11 @@ def begin_run(project: Project, now: datetime, as_of: datetime | None = None) ->
             "with 'sqm run --as-of TIME'"
         )
     remove_spilled(project)
+    remove_staging(project)
     with open_warehouse(project) as connection:
         for killed in _close_killed_runs(connection, published):
             for folder in reports_dir(project.state, killed).glob("**/"):
                 remove_leftovers(folder)
-        clear_staging(connection)
         prefix = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
         row = connection.execute(
             "select count(*) from sqm.runs where starts_with(run_id, ?)", [prefix]
@@ -243,8 +244,8 @@ def _end_badly(project: Project, run: Run, now: datetime, state: str, detail: st
 
 
 def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str) -> None:
+    remove_staging(project)
     with open_warehouse(project) as connection:
-        clear_staging(connection)
         connection.execute(
             "update sqm.runs set finished_at = $now, state = $state, detail = $detail,\n"
             "  pulled = (select sum(pulled) from sqm.pulls where run_id = $run_id),\n"
@@ -253,7 +254,8 @@ def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str)
             {"now": utc_naive(now), "state": state, "detail": detail, "run_id": run.run_id},
         )
         _write_runs(connection, project.state)
-    settle_warehouse(project)
+    if is_settling_due(project):
+        settle_warehouse(project)
 
 
 def _write_runs(connection: duckdb.DuckDBPyConnection, state: Path) -> None:

@@ -16,6 +16,7 @@ import duckdb
 _OPEN_SETTINGS = (
     "disabled_optimizers",
     "force_compression",
+    "fsync_mode",
     "max_temp_directory_size",
     "memory_limit",
     "preserve_insertion_order",

@@ -15,7 +15,7 @@ from sqm.records import RecordType
 from sqm.settings import Settings, Source
 from sqm.sources.cursors import parse_mark
 
-RESERVED = ("raw_", "before_", "touched_")  # beside the sources in the schema `staging`
+RESERVED = "raw_"  # begins the names of the tables beside the sources' own in the staging file
 
 
 def source_faults(

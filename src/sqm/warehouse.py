@@ -5,7 +5,8 @@ one step and closed again; whatever serves people reads snapshots instead.
 
 A checkpoint of DuckDB rewrites blocks that its last one refers to, so a kill in the middle of it
 destroys the file. Steps therefore only append to the log (`.wal`), and at the end of a run
-`settle_warehouse` writes the log into a copy of the file, which then takes its place.
+`settle_warehouse` writes a log that has grown long into a copy of the file, which then takes its
+place.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 import duckdb
 
 from sqm.changes import (
+    SCHEMA,
     before_table,
     hash_sql,
-    is_change_table,
     table_columns,
     touched_table,
 )
@@ -34,6 +35,10 @@ from sqm.records import RecordType
 from sqm.steps import working_on
 from sqm.transactions import transaction
 
+SMALL = 256 * 2**20  # bytes of the file: copied in less than a second
+# A run opens the warehouse about seven times and reads the log each time, a second per 240 MB; a
+# copy takes a second per 300 MB. With a log of a sixteenth a run waits half as long as for a copy.
+LOG_SHARE = 16
 REBUILD = "move it away and run 'sqm run' to rebuild it from the sources"
 _FULL = ("No space left", "File too large", "Could not write", "Disk quota", "Out of Memory")
 _FORBIDDEN = ("Read-only file system", "Permission denied", "Operation not permitted")
@@ -49,6 +54,11 @@ _STORAGE = (
 
 def warehouse_path(project: Project) -> Path:
     return project.state / "warehouse.duckdb"
+
+
+def log_path(path: Path) -> Path:
+    """The log of a DuckDB file; what was written last is only there, so it belongs to the file."""
+    return path.with_name(path.name + ".wal")
 
 
 @contextmanager
@@ -81,42 +91,45 @@ def open_warehouse(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.close()
 
 
+def is_settling_due(project: Project, small: int = SMALL, share: int = LOG_SHARE) -> bool:
+    """Whether copying the file costs less than reading its log at every opening would.
+
+    Of a file of up to `small` bytes always; of a larger one when its log has reached one part in
+    `share` of it.
+    """
+    path = warehouse_path(project)
+    log = log_path(path)
+    if not log.exists():
+        return False
+    size = path.stat().st_size
+    return size <= small or share * log.stat().st_size >= size
+
+
 def settle_warehouse(project: Project) -> None:
     """Write the log into the warehouse file; a kill leaves the old file and log, or the new file.
 
     Needs room for a second file. Raises WarehouseError, with nothing changed, when it cannot.
     """
     path = warehouse_path(project)
-    if not _log(path).exists():
+    if not log_path(path).exists():
         return
     fresh = _fresh(path)
     try:
         shutil.copyfile(path, fresh)
-        shutil.copyfile(_log(path), _log(fresh))
+        shutil.copyfile(log_path(path), log_path(fresh))
         with duckdb.connect(fresh) as connection:
             connection.execute("checkpoint")
         sync_file(fresh)
         # without its log the old file is out of date: from here on the new one counts
-        _log(path).replace(_settled(path))
+        log_path(path).replace(_settled(path))
         sync_folder(path.parent)
     except OSError as error:
-        _remove(fresh, _log(fresh))
+        _remove(fresh, log_path(fresh))
         raise WarehouseError(f"{path}: {cannot_write(error)}") from error
     except duckdb.Error as error:
-        _remove(fresh, _log(fresh))
+        _remove(fresh, log_path(fresh))
         raise WarehouseError(f"{path}: {_problem(path, error, 'is damaged')}") from error
     _finish_settling(path)
-
-
-def clear_staging(connection: duckdb.DuckDBPyConnection) -> None:
-    """Drop what steps hand to each other; a run that did not finish leaves it behind."""
-    tables = connection.execute(
-        "select table_name from duckdb_tables()"
-        " where schema_name = 'staging' and database_name = current_database()"
-    ).fetchall()
-    for (table,) in tables:
-        if not is_change_table(table):
-            connection.execute(f"drop table staging.{quote(table)}")
 
 
 def remove_spilled(project: Project) -> None:
@@ -132,13 +145,13 @@ def record_table_sql(record_type: RecordType) -> str:
 
 def _create(path: Path) -> None:
     """Make the file under another name first: a kill leaves no half of a warehouse."""
-    log = _log(path)
+    log = log_path(path)
     if log.exists():
         raise WarehouseError(f"{log}: the warehouse of this log is gone; move the log away as well")
     fresh = _fresh(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(fresh, _log(fresh))
+        _remove(fresh, log_path(fresh))
         with duckdb.connect(fresh) as connection:
             migrate(connection)
         fresh.replace(path)
@@ -196,8 +209,9 @@ def _problem(path: Path, error: duckdb.Error, what: str) -> str:
         return _not_writable(detail)
     if "WAL file" in str(error):
         return (
-            f"its log cannot be read ({detail}); move {_log(path)} away and run 'sqm run': what "
-            "was only in the log, at most the last run, is done again"
+            f"its log cannot be read ({detail}); restore file and log from a backup, or move"
+            f" {log_path(path)} away and run 'sqm run': what was only in the log, the runs since"
+            " the file was last written, is done again"
         )
     return f"it {what} ({detail}); restore it from a backup, or {REBUILD}"
 
@@ -213,12 +227,13 @@ def _is_storage_error(error: duckdb.Error) -> bool:
     return isinstance(error, _STORAGE) or type(error) is duckdb.Error
 
 
+def is_about_the_disk(error: duckdb.Error) -> bool:
+    """Whether there is no room, or no permission to write."""
+    return _has(error, (*_FULL, *_FORBIDDEN))
+
+
 def _has(error: duckdb.Error, words: tuple[str, ...]) -> bool:
     return any(word in str(error) for word in words)
-
-
-def _log(path: Path) -> Path:
-    return path.with_name(path.name + ".wal")
 
 
 def _fresh(path: Path) -> Path:
@@ -302,11 +317,12 @@ def _present(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]
     """The columns of every record and change table with their types, by quoted name."""
     rows = connection.execute(
         "select schema_name, table_name, column_name, data_type from duckdb_columns()\n"
-        "where schema_name in ('main', 'staging') and database_name = current_database()"
+        "where schema_name in ('main', ?) and database_name = current_database()",
+        [SCHEMA],
     ).fetchall()
     found: dict[str, dict[str, str]] = {}
     for schema, table, column, sql_type in rows:
-        name = quote(table) if schema == "main" else f"staging.{quote(table)}"
+        name = quote(table) if schema == "main" else f"{SCHEMA}.{quote(table)}"
         found.setdefault(name, {})[column] = sql_type
     return found
 
