@@ -57,6 +57,19 @@ def uncompressed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         connection.execute("reset force_compression")
 
 
+@contextmanager
+def unsynced(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Do not wait until staged rows are on the disk: when the machine stops, the run is over.
+
+    Write nothing to the warehouse inside.
+    """
+    connection.execute("set fsync_mode = 'none'")
+    try:
+        yield
+    finally:
+        connection.execute("reset fsync_mode")
+
+
 def note_changes(
     connection: duckdb.DuckDBPyConnection, record_type: RecordType, delta: str
 ) -> None:

@@ -56,7 +56,7 @@ from sqm.snapshot import (
     write_snapshot,
 )
 from sqm.staging import partial_sources, staged_records
-from sqm.staging_file import open_with_staging, remove_staging
+from sqm.staging_file import open_with_staging, remove_staging, settle_staging
 from sqm.terms import WORST_FIRST, Status
 from sqm.transactions import transaction
 from sqm.update import forget_values, update_values
@@ -121,7 +121,9 @@ def refresh(
 def pull_source(project: Project, run: Run, name: str, full: bool = False) -> Pulled:
     """Read one source into staging; the only step that reaches outside."""
     with open_with_staging(project) as connection:
-        return _pull_source(connection, project, name, run.run_id, _hash_key(project), full)
+        pulled = _pull_source(connection, project, name, run.run_id, _hash_key(project), full)
+        settle_staging(connection)
+    return pulled
 
 
 def validate(project: Project, run: Run) -> Validated:

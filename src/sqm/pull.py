@@ -16,7 +16,7 @@ from datetime import date, datetime, timedelta
 import duckdb
 
 from sqm import quarantine
-from sqm.changes import uncompressed
+from sqm.changes import uncompressed, unsynced
 from sqm.errors import SourceError
 from sqm.expressions import literal, quote, render
 from sqm.local_time import OFFSET_YEARS, utc_time_sql
@@ -112,7 +112,7 @@ def pull_source(
         quarantine.set_unreadable_aside(
             connection, name, source, record_type, run_id, arrived.unreadable
         )
-    with _unsynced(connection):
+    with unsynced(connection):
         connection.execute(f"alter table {_staged(name)} drop column _unreadable")
     staged = _scalar(connection, f"select count(*) from {_staged(name)}")
     aside = _scalar(connection, f"select count(*) from sqm.quarantine where {of_this_run}")
@@ -152,7 +152,7 @@ def _arrive(
     reading = reading_of(source)
     connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the source
     try:
-        with uncompressed(connection), _unsynced(connection), _each_for_itself(connection):
+        with uncompressed(connection), unsynced(connection), _each_for_itself(connection):
             with hashing(connection, hash_key), kept_in_memory(connection, source):
                 rejected = read_source(connection, wanted)
             rows = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
@@ -177,19 +177,6 @@ def _caused(refusal: SourceError, error: duckdb.Error, source: Source) -> Source
     is_shown = not is_personal(source) or isinstance(error, _ABOUT_STORAGE)
     refusal.__cause__ = error if is_shown else None
     return refusal
-
-
-@contextmanager
-def _unsynced(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Do not wait until staged rows are on the disk: when the machine stops, the run is over.
-
-    Write nothing to the warehouse inside.
-    """
-    connection.execute("set fsync_mode = 'none'")
-    try:
-        yield
-    finally:
-        connection.execute("reset fsync_mode")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from sqm.changes import uncompressed, unsynced
 from sqm.errors import WarehouseError
 from sqm.expressions import literal
 from sqm.files import cannot_write
@@ -43,6 +44,15 @@ def open_with_staging(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
                 f"{path}: it cannot be read ({detail}); run 'sqm run', which makes it anew"
             ) from error
         yield connection
+
+
+def settle_staging(connection: duckdb.DuckDBPyConnection) -> None:
+    """Write the log into the attached file, so that the next opening has no log to read.
+
+    Whoever kills it in the middle has ended the run, and the next one makes the file anew.
+    """
+    with uncompressed(connection), unsynced(connection):
+        connection.execute(f"checkpoint {CATALOGUE}")
 
 
 def remove_staging(project: Project) -> None:
