@@ -204,6 +204,14 @@ def test_what_a_killed_run_staged_does_not_outlive_the_next(project, warm):
     assert staged_files(project) == []
 
 
+def test_a_pull_leaves_no_log_of_its_rows_to_the_next_opening(project):
+    run = pipeline.begin_run(project, NOON)
+
+    pipeline.pull_source(project, run, "scanner")
+
+    assert staged_files(project) == ["staging.duckdb"]
+
+
 def test_a_failed_run_leaves_nothing_staged(project, make_project):
     """It fails after its second source, a file that is not there, has not come."""
     settings = SETTINGS + SETTINGS[SETTINGS.index("  scanner:") :].replace(
