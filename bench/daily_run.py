@@ -60,7 +60,7 @@ def main() -> None:
             _write_day(root, day)
             as_of = AS_OF + timedelta(days=day)
             daily, values = _run(project, as_of, f"day {day}, by cursor", full=False)
-            shutil.copytree(project.state, root / "anew", dirs_exist_ok=True)
+            shutil.copytree(project.state, root / "anew")
             whole, anew = _run(_project(root, "anew"), as_of, f"day {day}, --full", full=True)
             shutil.rmtree(root / "anew")
             same = _same(values, anew)
@@ -69,7 +69,6 @@ def main() -> None:
 
 
 def _project(root: Path, state: str = "state") -> Project:
-    source = {"incremental": {"cursor": "changed_at", "overlap": "1h"}}
     settings = {
         "project": "bench",
         "state": state,
@@ -79,7 +78,7 @@ def _project(root: Path, state: str = "state") -> Project:
                 "read": {"parquet": f"{name}-*.parquet"},
                 "columns": {c.name: quote(c.name) for c in BUILT_IN[name].columns},
                 "latest_by": {"key": BUILT_IN[name].key, "order": "changed_at"},
-                **source,
+                "incremental": {"cursor": "changed_at", "overlap": "1h"},
             }
             for name in NEW_AND_CORRECTED
         },

@@ -27,7 +27,7 @@ from timing import peak_memory_gib, report_against, rounds_with_cpu
 from sqm.accept import accept_records, gather_records, mark_broken
 from sqm.project import Project, load_project
 from sqm.pull import pull_source
-from sqm.staging_file import open_with_staging, remove_staging
+from sqm.staging_file import open_with_staging, remove_staging, settle_staging
 from sqm.transactions import transaction
 from sqm.upsert import Accepted
 from sqm.warehouse import settle_warehouse
@@ -115,6 +115,7 @@ def _take(project: Project) -> Accepted:
             "insert or replace into sqm.runs (run_id, started_at) values (1, ?)", [AT]
         )
         pull_source(connection, project, "jobs", "1", "key")
+        settle_staging(connection)
     with open_with_staging(project) as connection:
         gather_records(connection, project, jobs)
         mark_broken(connection, project, jobs, {}, "1")

@@ -11,7 +11,7 @@ import duckdb
 import polars as pl
 
 from sqm.expressions import quote
-from sqm.frames import make_table
+from sqm.frames import make_table, read_frame
 from sqm.kpi import BaseKpi
 from sqm.snapshot import CHART_COLUMNS
 from sqm.transactions import transaction
@@ -53,4 +53,4 @@ def keep_charts(
 def kept_charts(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     """All kept charts: CHART_KEY and the chart columns."""
     listed = ", ".join(map(quote, (*CHART_KEY, *CHART_COLUMNS)))
-    return pl.DataFrame(connection.sql(f"select {listed} from sqm.kpi_charts").to_arrow_table())
+    return read_frame(connection, f"select {listed} from sqm.kpi_charts")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
@@ -23,9 +23,10 @@ from sqm.clock_queries import (
 )
 from sqm.clocks import Clock
 from sqm.effects import with_effects
-from sqm.frames import make_table
+from sqm.frames import make_table, read_frame
 from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi, Quantile
+from sqm.local_time import utc_naive
 from sqm.plan import EVERYTHING, Plan, Result, Scope, make_plan
 from sqm.quantiles import with_quantiles
 from sqm.records import RecordType
@@ -46,7 +47,7 @@ class Computation:
     @property
     def moment(self) -> datetime:
         """`as_of` as the warehouse has it: UTC, naive."""
-        return self.as_of.astimezone(UTC).replace(tzinfo=None)
+        return utc_naive(self.as_of)
 
     @property
     def today(self) -> date:
@@ -141,7 +142,7 @@ def _fetch_rows(connection: duckdb.DuckDBPyConnection, plan: Plan) -> dict[str, 
     if not queries:
         return {}
     each = [f"select {n} as _query, * from (\n{sql}\n)" for n, sql in enumerate(queries)]
-    rows = _fetch(connection, "\nunion all by name\n".join(each))
+    rows = read_frame(connection, "\nunion all by name\n".join(each))
     nothing = rows.clear().drop("_query")
     parts = rows.partition_by("_query", as_dict=True, include_key=False)
     return {sql: parts.get((n,), nothing) for n, sql in enumerate(queries)}
@@ -167,7 +168,7 @@ def quantile_rows(
     connection: duckdb.DuckDBPyConnection, rows: pl.DataFrame, amounts: Step, kpi: Quantile
 ) -> pl.DataFrame:
     """The rows of a quantile, with its value and interval."""
-    return with_quantiles(rows, _fetch(connection, amounts.sql), kpi.quantile, kpi.evidence)
+    return with_quantiles(rows, read_frame(connection, amounts.sql), kpi.quantile, kpi.evidence)
 
 
 def make_clock_tables(
@@ -181,7 +182,7 @@ def make_clock_tables(
     if not clocks:
         return
     names = sorted({calendar for clock in clocks.values() for calendar in clock.calendars})
-    now = as_of.astimezone(UTC).replace(tzinfo=None)
+    now = utc_naive(as_of)
     [(first,)] = connection.execute(earliest_sql(clocks), {"as_of": now}).fetchall()
     wanted = {name: calendars[name] for name in names}
     days = calendar_days(wanted, first or now.date(), now.date())
@@ -196,7 +197,3 @@ def make_clock_tables(
 def local_date(moment: datetime, zone: str) -> date:
     """The calendar day of an aware moment in a time zone."""
     return moment.astimezone(ZoneInfo(zone)).date()
-
-
-def _fetch(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
-    return pl.DataFrame(connection.sql(sql).to_arrow_table())

@@ -20,7 +20,7 @@ from sqm.changes import before_table, consume_changes, touched_table
 from sqm.compute import Computation, drop_tables, make_day_rows
 from sqm.errors import WarehouseError
 from sqm.expressions import quote
-from sqm.frames import make_table
+from sqm.frames import make_table, read_frame
 from sqm.measures import Scan
 from sqm.plan import RECORDS, Scope
 from sqm.touched import ROWS, asked_sql, near_sql, reach_of, reach_sql, related_sql
@@ -215,7 +215,7 @@ def _make_lists(connection: duckdb.DuckDBPyConnection, scan: Scan, source: str) 
     """The table `new_lists`: the kept amounts without those that are gone, with those that came."""
     lists = scan.lists.values()
     columns = ", ".join(f"k.{c}, d.come_{c}, d.gone_{c}" for c in lists)
-    rows = pl.DataFrame(connection.sql(f"select {_KEYS}, {columns} from {source}").to_arrow_table())
+    rows = read_frame(connection, f"select {_KEYS}, {columns} from {source}")
     try:
         made = {
             column: _exchange(rows[column], rows[f"gone_{column}"], rows[f"come_{column}"])

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 import duckdb
 import polars as pl
 
 from sqm.expressions import columns_of, literal, quote, render
+from sqm.frames import read_frame
 from sqm.kpi import (
     Clearance,
     CountKpi,
@@ -27,6 +28,7 @@ from sqm.kpi import (
     Stock,
     StockShare,
 )
+from sqm.local_time import utc_naive
 from sqm.plan import NOT_RECORDED
 from sqm.records import RecordType
 from sqm.snapshot import SEPARATOR
@@ -112,7 +114,7 @@ def changed_days(
             connection.execute(
                 f"insert into changed_aside from ({_ASIDE}) where records = $records"
                 f" and ({' or '.join(map(_has_come, moments))})",
-                {"records": records, "since": _naive(since), "as_of": _naive(as_of)},
+                {"records": records, "since": utc_naive(since), "as_of": utc_naive(as_of)},
             )
     rows = connection.execute("select distinct records from changed_aside").fetchall()
     types = {row[0] for row in rows} & record_types.keys()
@@ -140,10 +142,6 @@ def _has_come(column: str) -> str:
     """Whether a moment of a row set aside lay in the future at `$since`, and no longer does."""
     moment = f"try_cast(json_extract_string(record, {literal(f'$.{column}')}) as timestamp)"
     return f"({moment} >= $since and {moment} < $as_of)"
-
-
-def _naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def keep_aside(connection: duckdb.DuckDBPyConnection) -> None:
@@ -199,7 +197,7 @@ def _read_aside(
         f"create or replace temp table {_table(record_type.name)} as\n"
         f"select since as _since, $as_of as _as_of, {', '.join(columns)}\n"
         f"from ({source}) where records = $records",
-        {"records": record_type.name, "as_of": _naive(as_of)},
+        {"records": record_type.name, "as_of": utc_naive(as_of)},
     )
 
 
@@ -242,14 +240,14 @@ def _entries(
     # an anchor that is empty, and not for what the row is blamed, puts it into no period
     at_all = f"not {_flag('ok', part.at)} or {quote(part.at)} is not null"
     future = f"coalesce(cast({quote(part.at)} as timestamp) >= _as_of, false)"
-    table = connection.sql(
+    return read_frame(
+        connection,
         f"select {began} as began, {until} as until, cast(_since as date) as since,"
         f" {''.join(f'{k}, ' for k in known)}count(*)::bigint as n\n"
         f"from {_table(part.records)}\n"
         f"where ({at_all}) and not {future} and {_could_meet(part.where, record_type)}\n"
-        "group by all"
-    ).to_arrow_table()
-    return pl.DataFrame(table)
+        "group by all",
+    )
 
 
 def _flag(kind: str, column: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import duckdb
     import polars as pl
 
@@ -14,3 +16,14 @@ def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pl.DataFr
     connection.register("given_rows", rows.to_arrow())
     connection.execute(f"create or replace temp table {name} as from given_rows")
     connection.unregister("given_rows")
+
+
+def read_frame(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    params: Sequence[object] | Mapping[str, object] | None = None,
+) -> pl.DataFrame:
+    """The rows of a query."""
+    import polars as pl
+
+    return pl.DataFrame(connection.sql(sql, params=params).to_arrow_table())

@@ -18,7 +18,7 @@ import polars as pl
 from sqm.basis import Basis
 from sqm.causes import Explained, explain_changes, note_bases
 from sqm.expressions import literal, quote
-from sqm.frames import make_table
+from sqm.frames import make_table, read_frame
 from sqm.snapshot import FIRST_COLUMNS, LEDGER_COLUMNS, RESTATEMENT_COLUMNS
 from sqm.terms import Status
 from sqm.transactions import transaction
@@ -107,13 +107,13 @@ def keep_values(
             computation.as_of,
             computation.release,
         )
-    first = connection.sql(
+    beside = read_frame(
+        connection,
         "select first_value, first_published_at from (\n"
         "  select place, first_value, first_published_at from temp.alike where kept is not null\n"
         "  union all select place, first_value, first_published_at from temp.differing\n"
-        ") order by place"
+        ") order by place",
     )
-    beside = pl.DataFrame(first.to_arrow_table())
     for table in _STAGED:
         connection.execute(f"drop table temp.{table}")
     return values.hstack(beside)
@@ -131,14 +131,14 @@ def recent_restatements(connection: duckdb.DuckDBPyConnection, at: datetime) -> 
     )
     # a cursor of its own: the caller's may have rows left that nobody fetched
     with connection.cursor() as cursor:
-        found = cursor.sql(
+        return read_frame(
+            cursor,
             f"select {listed}\nfrom sqm.restatements as r left join sqm.kpi_values as v on {same}\n"
             "where r.restated_at >= ?\n"
             "order by restated_at, length(run_id), run_id,"
             ' kpi, "window", period_start, "by", segment',
-            params=[since],
+            [since],
         )
-        return pl.DataFrame(found.to_arrow_table())
 
 
 def _stage(

@@ -6,13 +6,18 @@ is asked for what is far away in time, or not clear, only.
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 
 from sqm.expressions import literal
 from sqm.windows import utc_offsets
 
 OFFSET_YEARS = 5
+
+
+def utc_naive(moment: datetime) -> datetime:
+    """As the warehouse stores it: UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def local_time_sql(at: str, zone: str, until: date) -> str:

@@ -29,6 +29,7 @@ from sqm.definitions import counted
 from sqm.errors import WarehouseError
 from sqm.files import replace_file
 from sqm.ledger import Provenance, recent_restatements
+from sqm.local_time import utc_naive
 from sqm.months import closed_stretches, note_review, read_closings, review_before
 from sqm.project import Project
 from sqm.pull import Pulled
@@ -43,7 +44,6 @@ from sqm.runs import (
     reports_dir,
     restated_since_published,
     running,
-    utc_naive,
 )
 from sqm.sandbox import confine
 from sqm.snapshot import (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from sqm.definitions import nearest
 from sqm.errors import PublishError
+from sqm.local_time import utc_naive
 from sqm.snapshot import SEPARATOR, Manifest
 from sqm.tables import aligned
 from sqm.terms import Unit
@@ -48,7 +49,7 @@ def select_restatements(
     wanted = [pl.lit(True)]
     if since is not None:
         midnight = datetime(since.year, since.month, since.day, tzinfo=ZoneInfo(manifest.timezone))
-        wanted.append(pl.col("restated_at") >= midnight.astimezone(UTC).replace(tzinfo=None))
+        wanted.append(pl.col("restated_at") >= utc_naive(midnight))
     if kpi is not None:
         wanted.append(pl.col("kpi") == kpi)
     if closed_only:

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sqm.errors import PublishError, SqmError, WarehouseError
 from sqm.files import remove_leftovers, replace_file
+from sqm.local_time import utc_naive
 from sqm.lock import lock_owner, only_run
 from sqm.project import Project
 from sqm.snapshot import Manifest, read_manifest
@@ -201,11 +202,6 @@ def runs_table(runs: tuple[RunFacts, ...]) -> str:
         for run in runs
     ]
     return aligned(head, rows, {"seconds", *numbers})
-
-
-def utc_naive(moment: datetime) -> datetime:
-    """As the warehouse stores it: UTC without a zone."""
-    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _published(state: Path) -> Manifest | None:

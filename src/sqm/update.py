@@ -25,7 +25,7 @@ from sqm.compute import (
 from sqm.day_rows import update_day_rows
 from sqm.effects import changed_days, keep_aside
 from sqm.expressions import literal, quote
-from sqm.frames import make_table
+from sqm.frames import make_table, read_frame
 from sqm.ledger import KEY_HASH, WITHDRAWN, Provenance, keep_values
 from sqm.plan import EVERYTHING, Footing, Plan, Scope
 from sqm.snapshot import CHART_COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS
@@ -96,14 +96,14 @@ def kept_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl
     """
     make_table(connection, "asked_values", _asked_values(asked))
     listed = ", ".join(f"v.{quote(name)}" for name in (*LEDGER_COLUMNS, *FIRST_COLUMNS))
-    rows = connection.sql(
+    values = read_frame(
+        connection,
         f"select {listed} from sqm.kpi_values as v\n"
         'join asked_values as a using (kpi, "window", "by")\n'
         f"where {_IS_KEPT}\n"
         'order by a.place, "window", "by", segment, period_start, period_end',
-        params={"last_day": asked.last_day, "today": asked.today},
+        {"last_day": asked.last_day, "today": asked.today},
     )
-    values = pl.DataFrame(rows.to_arrow_table())
     connection.execute("drop table asked_values")
     # DuckDB would sort the charts as well, most of which are empty: that takes twice the time
     return values.join(
@@ -257,15 +257,15 @@ def _touched_series(connection: duckdb.DuckDBPyConnection, asked: Computation) -
     """The values of each series whose chart has one that was computed anew; what charts need."""
     make_table(connection, "charted", charted_windows(asked.kpis))
     listed = ", ".join(f"v.{quote(name)}" for name in CHARTED_COLUMNS)
-    rows = connection.sql(
+    values = read_frame(
+        connection,
         f"select {listed} from sqm.kpi_values as v\n"
         'semi join charted using (kpi, "window")\n'
         f'semi join (from {RENEWED} semi join charted using (kpi, "window"))'
         ' using (kpi, "by", segment)\n'
         f"where {_IS_KEPT}",
-        params={"last_day": asked.last_day, "today": asked.today},
+        {"last_day": asked.last_day, "today": asked.today},
     )
-    values = pl.DataFrame(rows.to_arrow_table())
     connection.execute("drop table charted")
     return values
 

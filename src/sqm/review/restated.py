@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 import polars as pl
 
 from sqm.kpi import Kpi
+from sqm.local_time import utc_naive
 from sqm.months import Reviewed
 from sqm.review import formats
 from sqm.review.formats import Style, style_of
@@ -102,15 +103,11 @@ def _since(edition: Edition, restatements: Restatements, month: date) -> tuple[s
     words, last, at = edition.words, restatements.last, pl.col("restated_at")
     if last is None:
         midnight = datetime(month.year, month.month, 1, tzinfo=edition.zone)
-        found = restatements.table.filter(at >= _naive(midnight))
+        found = restatements.table.filter(at >= utc_naive(midnight))
         return formats.day(month, edition.language), found
     shown = formats.month(last.month, edition.language)
     said = words("since_review", month=shown, at=edition.moment(last.published_at))
-    return said, restatements.table.filter(at > _naive(last.published_at))
-
-
-def _naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)
+    return said, restatements.table.filter(at > utc_naive(last.published_at))
 
 
 def _nets(restatements: pl.DataFrame) -> pl.DataFrame:
