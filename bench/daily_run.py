@@ -24,8 +24,7 @@ import duckdb
 import polars as pl
 import yaml
 from kpi_engine import ROOT, catalogue
-from polars.testing import assert_frame_equal
-from records import make_records
+from records import make_records, same_values
 from timing import peak_memory_gib
 
 from sqm import pipeline
@@ -39,7 +38,6 @@ MEAN_AGE_DAYS = 14
 NEW_AND_CORRECTED = {"jobs": (23_000, 2_300), "tickets": (7_000, 700)}
 SINCE = {"jobs": "created_at", "tickets": "opened_at"}
 CLOSED = {"jobs": "completed_at", "tickets": "resolved_at"}
-KEY = ["kpi", "window", "by", "segment", "period_start", "period_end"]
 ABOUT_THE_DEMO = ("known_region", "known_product", "known_team")  # rules that name its own
 STEPS = ("pull", "validate, accept", "compute", "publish", "settle")
 
@@ -63,7 +61,7 @@ def main() -> None:
             shutil.copytree(project.state, root / "anew")
             whole, anew = _run(_project(root, "anew"), as_of, f"day {day}, --full", full=True)
             shutil.rmtree(root / "anew")
-            same = _same(values, anew)
+            same = same_values(values, anew)
             print(f"  a daily run is {daily / whole:.3f} of a full one; same values: {same}")
     print(f"peak memory of this process {peak_memory_gib():.1f} GiB")
 
@@ -175,16 +173,6 @@ def _take_steps(
     with timed("publish"):
         pipeline.publish(project, run, values, validated.rules, as_of)
     return values
-
-
-def _same(updated: pl.DataFrame, computed: pl.DataFrame) -> bool:
-    try:
-        # what was published first, and when, the full run of the copy knows as well
-        assert_frame_equal(updated.sort(KEY), computed.sort(KEY), rel_tol=1e-9)
-    except AssertionError as error:
-        print(str(error)[:300])
-        return False
-    return True
 
 
 if __name__ == "__main__":

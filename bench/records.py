@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import polars as pl
+from polars.testing import assert_frame_equal
 
 from sqm.records import BUILT_IN, RecordType
 
 SPAN_DAYS = 1095
+_VALUE = ["kpi", "window", "by", "segment", "period_start", "period_end"]
 
 _JOBS = {
     "job_id": "i::varchar",
@@ -65,6 +68,16 @@ def make_records(path: Path, jobs: int, tickets: int) -> None:
             rows = {"jobs": jobs, "tickets": tickets}.get(record_type.name, 0)
             values = {"jobs": _JOBS, "tickets": _TICKETS}.get(record_type.name, {})
             connection.execute(_fill(record_type, values, rows))
+
+
+def same_values(updated: pl.DataFrame, computed: pl.DataFrame) -> bool:
+    """Whether both have the same KPI values, but for the last digits; else says what differs."""
+    try:
+        assert_frame_equal(updated.sort(_VALUE), computed.sort(_VALUE), rel_tol=1e-9)
+    except AssertionError as error:
+        print(str(error)[:300])
+        return False
+    return True
 
 
 def _fill(record_type: RecordType, values: dict[str, str], rows: int) -> str:

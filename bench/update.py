@@ -16,10 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
-import polars as pl
 from kpi_engine import catalogue
-from polars.testing import assert_frame_equal
-from records import make_records
+from records import make_records, same_values
 from timing import peak_memory_gib
 
 from sqm.basis import Basis
@@ -34,7 +32,6 @@ from sqm.upsert import DELIVERED, DELTA, change_records, compare_records
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
 MEAN_AGE_DAYS = 14
-KEY = ["kpi", "window", "by", "segment", "period_start", "period_end"]
 
 
 def main() -> None:
@@ -70,7 +67,7 @@ def _measure(connection: duckdb.DuckDBPyConnection, runs: int) -> None:
         written = time.perf_counter() - began
         forget_values(connection)
         whole = _renew(connection, asked, f"run {run}, everything")
-        same = _same(values, kept_values(connection, asked))
+        same = same_values(values, kept_values(connection, asked))
         print(
             f"{sum(changed):,} records changed: accepting {accepted:.2f} s,"
             f" updating {updated:.2f} s, everything anew {whole:.2f} s,"
@@ -154,15 +151,6 @@ def _provenance(asked: Computation, run: str) -> Provenance:
         for kpi in asked.kpis
     )
     return Provenance(run, asked.moment, asked.moment, asked.today, "sqm", bases)
-
-
-def _same(updated: pl.DataFrame, computed: pl.DataFrame) -> bool:
-    try:
-        assert_frame_equal(updated.sort(KEY), computed.sort(KEY), rel_tol=1e-9)
-    except AssertionError as error:
-        print(error)
-        return False
-    return True
 
 
 if __name__ == "__main__":
