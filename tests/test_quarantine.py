@@ -14,9 +14,11 @@ from click.testing import CliRunner
 from projects import PARCELS, SETTINGS, SUITE, changed, parcels
 
 from sqm.cli import cli
+from sqm.lock import only_run
 from sqm.pipeline import refresh
 from sqm.project import load_project
 from sqm.readmit import readmit_rows
+from sqm.runs import read_runs
 from sqm.snapshot import read_snapshot
 from sqm.warehouse import open_warehouse
 
@@ -213,6 +215,26 @@ def test_a_row_is_readmitted_once_the_rule_is_corrected(damaged):
         "unreadable_due_at",
         "unreadable_line",
     }
+
+
+def test_readmitting_is_a_run_of_its_own(damaged):
+    """The record names it, `sqm runs` lists it, and it keeps out of the way of others."""
+    suite = changed(SUITE, "[East, West]", "[East, West, North]")
+    (damaged / "expectations" / "parcels.yaml").write_text(suite, encoding="utf-8")
+    project = load_project(damaged)
+
+    with only_run(project.state, datetime.now(UTC)):
+        ran = CliRunner().invoke(cli, ["--project", str(damaged), "quarantine", "readmit"])
+    assert "another run is under way" in str(ran.exception)
+    sqm(damaged, "readmit")
+
+    [readmitted] = [run for run in read_runs(project.state) if run.state == "readmitted"]
+    assert (readmitted.inserted, readmitted.pulled, readmitted.detail) == (1, None, "")
+    assert readmitted.finished_at is not None
+    with open_warehouse(project) as connection:
+        by = connection.execute("select _run_id from parcels where parcel_id = '5'").fetchall()
+    assert by == [(readmitted.run_id,)]
+    assert read_snapshot(project.state).manifest.revision == 1
 
 
 def test_a_row_that_still_breaks_a_rule_stays(damaged):

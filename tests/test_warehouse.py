@@ -412,7 +412,7 @@ def test_a_disk_that_is_full_for_the_copy_of_the_file_leaves_file_and_log(make_p
     assert message == (
         f"WarehouseError: {root}/var/warehouse.duckdb: it cannot be written (File too large); make"
         " room on the disk, let the user who runs sqm write to the folder, or name another 'state'"
-        " in sqm.yaml"
+        " in sqm.yaml (the run is complete: it has published; the next one settles the warehouse)"
     )
     assert left == {"warehouse.duckdb", "warehouse.duckdb.wal"}
     assert read_snapshot(project.state).manifest.revision == 2

@@ -8,11 +8,11 @@ values were last kept, and the keys of inserted and updated ones (which may be g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import duckdb
 
+from sqm.engine import uncompressed
 from sqm.expressions import quote
 from sqm.records import RecordType
 
@@ -45,29 +45,6 @@ def table_columns(record_type: RecordType) -> dict[str, str]:
 def hash_sql(columns: Iterable[str]) -> str:
     """The hash of a record's content; it depends on the order of the columns."""
     return f"hash({', '.join(quote(column) for column in columns)})"
-
-
-@contextmanager
-def uncompressed(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Write tables as they are: what lives for one run is not worth the work of compressing it."""
-    connection.execute("set force_compression = 'uncompressed'")
-    try:
-        yield
-    finally:
-        connection.execute("reset force_compression")
-
-
-@contextmanager
-def unsynced(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Do not wait until staged rows are on the disk: when the machine stops, the run is over.
-
-    Write nothing to the warehouse inside.
-    """
-    connection.execute("set fsync_mode = 'none'")
-    try:
-        yield
-    finally:
-        connection.execute("reset fsync_mode")
 
 
 def note_changes(

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqm.definitions import Place, nearest
+from sqm.engine import unspilled
 from sqm.expressions import columns_of, literal, quote, render
 from sqm.records import RecordType
 from sqm.settings import Source
@@ -166,17 +167,11 @@ def hashing(connection: duckdb.DuckDBPyConnection, key: str) -> Iterator[None]:
             connection.execute(f"reset variable {name}")
 
 
-@contextmanager
-def kept_in_memory(connection: duckdb.DuckDBPyConnection, source: Source) -> Iterator[None]:
-    """Forbid temporary files while clear text is read: better out of memory than on the disk."""
-    if not is_personal(source):
-        yield
-        return
-    connection.execute("set max_temp_directory_size = '0KB'")
-    try:
-        yield
-    finally:
-        connection.execute("reset max_temp_directory_size")
+def kept_in_memory(
+    connection: duckdb.DuckDBPyConnection, source: Source
+) -> AbstractContextManager[None]:
+    """Forbid temporary files while clear text is read."""
+    return unspilled(connection) if is_personal(source) else nullcontext()
 
 
 def forget_lines(connection: duckdb.DuckDBPyConnection, source: Source) -> None:

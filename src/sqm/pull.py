@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 import duckdb
 
 from sqm import quarantine
-from sqm.changes import uncompressed, unsynced
+from sqm.engine import each_for_itself, uncompressed, unsynced
 from sqm.errors import SourceError
 from sqm.expressions import literal, quote, render
 from sqm.local_time import OFFSET_YEARS, utc_time_sql
@@ -108,7 +107,7 @@ def pull_source(
     connection.execute(f"delete from sqm.quarantine where {of_this_run}")
     if arrived.rejected:
         quarantine.set_lines_aside(connection, name, source, run_id)
-    with _each_for_itself(connection):
+    with each_for_itself(connection):
         quarantine.set_unreadable_aside(
             connection, name, source, record_type, run_id, arrived.unreadable
         )
@@ -152,7 +151,7 @@ def _arrive(
     reading = reading_of(source)
     connection.execute("set preserve_insertion_order = true")  # rows are numbered as in the source
     try:
-        with uncompressed(connection), unsynced(connection), _each_for_itself(connection):
+        with uncompressed(connection), unsynced(connection), each_for_itself(connection):
             with hashing(connection, hash_key), kept_in_memory(connection, source):
                 rejected = read_source(connection, wanted)
             rows = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
@@ -177,19 +176,6 @@ def _caused(refusal: SourceError, error: duckdb.Error, source: Source) -> Source
     is_shown = not is_personal(source) or isinstance(error, _ABOUT_STORAGE)
     refusal.__cause__ = error if is_shown else None
     return refusal
-
-
-@contextmanager
-def _each_for_itself(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Have every expression computed for itself.
-
-    Otherwise DuckDB computes what two of them share ahead of both, and outside of their `try`.
-    """
-    connection.execute("set disabled_optimizers = 'common_subexpressions'")
-    try:
-        yield
-    finally:
-        connection.execute("reset disabled_optimizers")
 
 
 def _staged(name: str) -> str:

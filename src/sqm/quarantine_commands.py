@@ -76,19 +76,23 @@ def readmit(root: Path, source: str | None) -> None:
     from sqm.aside import describe_readmitted
     from sqm.definitions import nearest
     from sqm.errors import SqmError
+    from sqm.local_time import utc_naive
+    from sqm.project import load_project
     from sqm.readmit import readmit_rows
-    from sqm.runs import reports_dir
+    from sqm.runs import READMITTED, reports_dir, running
 
+    project = load_project(root)
+    if source is not None and source not in project.settings.sources:
+        remedy = nearest(source, project.settings.sources)
+        raise SqmError(f"sqm.yaml has no source '{source}'; {remedy}")
+    sources = None if source is None else [source]
     now = datetime.now(UTC)
-    run_id = f"{now:%Y%m%dT%H%M%SZ}-readmit"
-    with _opened(root) as (project, connection):
-        if source is not None and source not in project.settings.sources:
-            remedy = nearest(source, project.settings.sources)
-            raise SqmError(f"sqm.yaml has no source '{source}'; {remedy}")
-        reports = reports_dir(project.state, run_id)
-        as_of = now.replace(tzinfo=None)
-        sources = None if source is None else [source]
-        moved = readmit_rows(connection, project, run_id, as_of, reports, sources)
+    with (
+        running(project, lambda: datetime.now(UTC), now, click.echo, READMITTED) as run,
+        _confined(project) as connection,
+    ):
+        reports = reports_dir(project.state, run.run_id)
+        moved = readmit_rows(connection, project, run.run_id, utc_naive(now), reports, sources)
     click.echo(describe_readmitted(moved))
 
 
@@ -96,10 +100,17 @@ def readmit(root: Path, source: str | None) -> None:
 def _opened(root: Path) -> Iterator[tuple[Project, duckdb.DuckDBPyConnection]]:
     """The project and its warehouse, which is closed afterwards."""
     from sqm.project import load_project
+
+    project = load_project(root)
+    with _confined(project) as connection:
+        yield project, connection
+
+
+@contextmanager
+def _confined(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
     from sqm.sandbox import confine
     from sqm.warehouse import open_warehouse
 
-    project = load_project(root)
     with open_warehouse(project) as connection:
         confine(connection)
-        yield project, connection
+        yield connection

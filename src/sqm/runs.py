@@ -35,6 +35,8 @@ from sqm.warehouse import (
 Say = Callable[[str], None]
 Clock = Callable[[], datetime]
 LISTED = 1000  # runs in runs.json; a month and a half of hourly ones
+PUBLISHED = "published"
+READMITTED = "readmitted"  # rows from quarantine; the next run publishes what they lead to
 KILLED = "killed"
 
 
@@ -54,7 +56,7 @@ class RunFacts(Definition):
     started_at: datetime  # UTC
     as_of: datetime  # UTC
     finished_at: datetime | None  # UTC; None: under way, or killed
-    state: str  # running, published, failed, interrupted or killed
+    state: str  # running, published, readmitted, failed, interrupted or killed
     pulled: int | None  # rows read from the sources
     inserted: int | None
     updated: int | None
@@ -82,22 +84,28 @@ def reports_dir(state: Path, run_id: str) -> Path:
 
 
 @contextmanager
-def running(project: Project, clock: Clock, as_of: datetime | None, say: Say) -> Iterator[Run]:
+def running(
+    project: Project, clock: Clock, as_of: datetime | None, say: Say, done: str = PUBLISHED
+) -> Iterator[Run]:
     """Do a whole run inside: hold the project's lock, note how the run begins and how it ends.
 
-    Raises WarehouseError when another run is under way, or when the values would go back in time.
+    `done`: its state when all went well. Raises WarehouseError when another run is under way, or
+    when the values would go back in time.
     """
     with only_run(project.state, clock()) as died:
         if died is not None:
             say(f"the last run did not finish ({died}); this one takes over")
         run = begin_run(project, clock(), as_of)
-        with noted(project, run, clock):
+        with noted(project, run, clock, done):
             yield run
 
 
 @contextmanager
-def noted(project: Project, run: Run, clock: Clock) -> Iterator[None]:
-    """Note in the warehouse how a run ends: published, failed, or interrupted."""
+def noted(project: Project, run: Run, clock: Clock, done: str = PUBLISHED) -> Iterator[None]:
+    """Note in the warehouse how a run ends: as `done`, failed, or interrupted.
+
+    Raises WarehouseError when the warehouse cannot be settled afterwards; what was done stays.
+    """
     try:
         yield
     except SqmError as error:
@@ -106,7 +114,13 @@ def noted(project: Project, run: Run, clock: Clock) -> Iterator[None]:
     except BaseException as error:
         _end_badly(project, run, clock(), "interrupted", repr(error))
         raise
-    _end_run(project, run, clock(), "published", "")
+    _end_run(project, run, clock(), done, "")
+    try:
+        _settle_if_due(project)
+    except WarehouseError as error:
+        raise WarehouseError(
+            f"{error} (the run is complete: it has {done}; the next one settles the warehouse)"
+        ) from error
 
 
 def begin_run(project: Project, now: datetime, as_of: datetime | None = None) -> Run:
@@ -237,6 +251,7 @@ def _end_badly(project: Project, run: Run, now: datetime, state: str, detail: st
     # next run marks this one as killed
     with suppress(SqmError):
         _end_run(project, run, now, state, detail)
+        _settle_if_due(project)
 
 
 def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str) -> None:
@@ -250,6 +265,9 @@ def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str)
             {"now": utc_naive(now), "state": state, "detail": detail, "run_id": run.run_id},
         )
         _write_runs(connection, project.state)
+
+
+def _settle_if_due(project: Project) -> None:
     if is_settling_due(project):
         settle_warehouse(project)
 

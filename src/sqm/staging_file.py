@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from sqm.changes import uncompressed, unsynced
+from sqm.engine import uncompressed, unsynced
 from sqm.errors import WarehouseError
 from sqm.expressions import literal
 from sqm.files import cannot_write
