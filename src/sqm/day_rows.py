@@ -139,15 +139,20 @@ def _make_states(
         connection.execute(f"drop table {affected}")
         return False
     make("_places", f"select rowid as place from {quote(name)} where {key} in (from {affected})")
-    records_at = f"select {columns} from {quote(name)} where rowid in (from _places)"
-    make("_asked", f"{records_at}\nunion all\nselect {columns} from {before}")
-    reaches = reach_of(relations)
-    if reaches:
+    if relations:
+        used = {c for r in relations for c in (r.same, r.event, r.after or r.before or "")}
+        listed = ", ".join(map(quote, sorted(used)))
+        make(
+            "_asked",
+            f"select {listed} from {quote(name)} where rowid in (from _places)\n"
+            f"union all\nselect {listed} from {before}",
+        )
+        reaches = reach_of(relations)
         moments = connection.execute(reach_sql(reaches.values(), "_asked")).fetchone() or ()
         places = related_sql(records, reaches, "_asked", moments)
         if places:
             connection.execute(f"insert into _places\n{places}")
-    make(f'"now {name}"', records_at)
+    make(f'"now {name}"', f"select {columns} from {quote(name)} where rowid in (from _places)")
     make(
         f'"was {name}"',
         f"select {columns} from {before}\nunion all\n"
@@ -159,8 +164,8 @@ def _make_states(
         for state in ("now", "was"):
             near = near_sql(records, relation, f'temp."{state} {name}"', "_asked")
             connection.execute(f"insert into {affected}\n{near}")
-    connection.execute("drop table _places")
-    connection.execute("drop table _asked")
+    for made in ("_places", *(("_asked",) if relations else ())):
+        connection.execute(f"drop table {made}")
     return True
 
 
