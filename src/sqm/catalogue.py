@@ -148,7 +148,7 @@ def _related(related: Related) -> str:
     where = f", where `{related.where}`" if related.where is not None else ""
     return (
         f"another with the same `{related.same}`, its `{related.event}` within"
-        f" {related.within_days} days {side} `{related.after or related.before}`{where}"
+        f" {related.within_days} days {side} `{related.anchor}`{where}"
     )
 
 

@@ -140,7 +140,7 @@ def _make_states(
         return False
     make("_places", f"select rowid as place from {quote(name)} where {key} in (from {affected})")
     if relations:
-        used = {c for r in relations for c in (r.same, r.event, r.after or r.before or "")}
+        used = {c for r in relations for c in (r.same, r.event, r.anchor)}
         listed = ", ".join(map(quote, sorted(used)))
         make(
             "_asked",
@@ -164,8 +164,8 @@ def _make_states(
         for state in ("now", "was"):
             near = near_sql(records, relation, f'temp."{state} {name}"', "_asked")
             connection.execute(f"insert into {affected}\n{near}")
-    for made in ("_places", *(("_asked",) if relations else ())):
-        connection.execute(f"drop table {made}")
+    connection.execute("drop table _places")
+    connection.execute("drop table if exists _asked")
     return True
 
 

@@ -52,7 +52,7 @@ def lookup_sql(lookup: Lookup, wanted: Iterable[str], limit: str = "") -> str:
     """
     relation = lookup.relation
     table = records_sql(lookup.records, lookup.clocks)
-    same, event, mine = quote(relation.same), quote(relation.event), quote(_mine(relation))
+    same, event, mine = quote(relation.same), quote(relation.event), quote(relation.anchor)
     counts = f" and ({render(relation.where)})" if relation.where else ""
     asked = " or\n      ".join(dict.fromkeys(f"({text})" for text in wanted)) or "true"
     limited = f"\n    and {limit}" if limit else ""
@@ -75,7 +75,7 @@ def lookup_sql(lookup: Lookup, wanted: Iterable[str], limit: str = "") -> str:
 
 def mark_sql(lookup: Lookup, relation: Related) -> str:
     """Whether record `t` has a related record within the relation's limit; never null."""
-    mine = f"t.{quote(_mine(relation))}"
+    mine = f"t.{quote(relation.anchor)}"
     near = _near(f"{lookup.name}.event", mine, relation, relation.within_days)
     return f"coalesce({near}, false)"
 
@@ -86,10 +86,6 @@ def join_sql(lookups: Mapping[str, Lookup]) -> str:
         f"\n  left join {name} on {name}.{RECORD} = t.{RECORD}"
         for name in sorted({lookup.name for lookup in lookups.values()})
     )
-
-
-def _mine(relation: Related) -> str:
-    return relation.after or relation.before or ""
 
 
 def _near(event: str, mine: str, relation: Related, days: int) -> str:

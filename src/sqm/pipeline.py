@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,11 +59,10 @@ from sqm.terms import WORST_FIRST, Status
 from sqm.transactions import transaction
 from sqm.update import forget_values, update_values
 from sqm.upsert import Accepted
-from sqm.warehouse import open_warehouse
+from sqm.warehouse import open_confined
 from sqm.windows import add_months, parse_month
 
 if TYPE_CHECKING:
-    import duckdb
     import polars as pl
 
 # flows come in here, also for what is defined elsewhere
@@ -184,7 +181,7 @@ def compute(project: Project, run: Run, now: datetime, full: bool = False) -> pl
     Only what has changed is computed, unless `full`. Columns as in snapshot.COLUMNS and
     FIRST_COLUMNS.
     """
-    with _confined(project) as connection:
+    with open_confined(project) as connection:
         if full:
             forget_values(connection)
         provenance = provenance_of(project, run, now)
@@ -212,7 +209,7 @@ def publish(
 ) -> Published:
     """Make the values the current snapshot."""
     settings = project.settings
-    with _confined(project) as connection:
+    with open_confined(project) as connection:
         restated = restated_since_published(connection, project.state)
         restatements = recent_restatements(connection, utc_naive(now))
         sources = source_facts(connection, project, utc_naive(run.as_of))
@@ -252,14 +249,6 @@ def provenance_of(project: Project, run: Run, now: datetime) -> Provenance:
         bases=bases_of(project),
         closed=closed_stretches(read_closings(project.state)),
     )
-
-
-@contextmanager
-def _confined(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The warehouse for steps that have no business outside of it."""
-    with open_warehouse(project) as connection:
-        confine(connection)
-        yield connection
 
 
 def write_review(project: Project, month: str | None, language: str, now: datetime) -> Path:

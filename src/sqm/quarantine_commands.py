@@ -80,6 +80,7 @@ def readmit(root: Path, source: str | None) -> None:
     from sqm.project import load_project
     from sqm.readmit import readmit_rows
     from sqm.runs import READMITTED, reports_dir, running
+    from sqm.warehouse import open_confined
 
     project = load_project(root)
     if source is not None and source not in project.settings.sources:
@@ -89,7 +90,7 @@ def readmit(root: Path, source: str | None) -> None:
     now = datetime.now(UTC)
     with (
         running(project, lambda: datetime.now(UTC), now, click.echo, READMITTED) as run,
-        _confined(project) as connection,
+        open_confined(project) as connection,
     ):
         reports = reports_dir(project.state, run.run_id)
         moved = readmit_rows(connection, project, run.run_id, utc_naive(now), reports, sources)
@@ -100,17 +101,8 @@ def readmit(root: Path, source: str | None) -> None:
 def _opened(root: Path) -> Iterator[tuple[Project, duckdb.DuckDBPyConnection]]:
     """The project and its warehouse, which is closed afterwards."""
     from sqm.project import load_project
+    from sqm.warehouse import open_confined
 
     project = load_project(root)
-    with _confined(project) as connection:
+    with open_confined(project) as connection:
         yield project, connection
-
-
-@contextmanager
-def _confined(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
-    from sqm.sandbox import confine
-    from sqm.warehouse import open_warehouse
-
-    with open_warehouse(project) as connection:
-        confine(connection)
-        yield connection

@@ -250,3 +250,8 @@ class Related(Definition):
         if (self.after is None) == (self.before is None):
             raise ValueError("give one of 'after' and 'before'")
         return self
+
+    @property
+    def anchor(self) -> Name:
+        """The timestamp of this record that the other's `event` is near to."""
+        return self.after or self.before or ""

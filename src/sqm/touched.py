@@ -63,7 +63,7 @@ def reach_of(relations: Iterable[Related]) -> dict[tuple[str, str], Reach]:
     """
     found: dict[tuple[str, str], Reach] = {}
     for relation in relations:
-        event, mine = quote(relation.event), quote(relation.after or relation.before or "")
+        event, mine = quote(relation.event), quote(relation.anchor)
         near, far = f"to_days({relation.within_days})", f"to_days({2 * relation.within_days})"
         asking = found.setdefault((relation.same, mine), Reach([], []))
         asking.first.append(f"min({event}) - {near}")
@@ -111,7 +111,7 @@ def related_sql(
 def near_sql(records: RecordType, relation: Related, table: str, asked: str) -> str:
     """The keys of records in `table` that one in `asked` may be the answer to."""
     same, event = quote(relation.same), f"c.{quote(relation.event)}"
-    mine = f"t.{quote(relation.after or relation.before or '')}"
+    mine = f"t.{quote(relation.anchor)}"
     span = f"to_days({relation.within_days})"
     near = f"{event} > {mine} and {event} <= {mine} + {span}"
     if relation.before is not None:

@@ -32,6 +32,7 @@ from sqm.files import cannot_write, sync_file, sync_folder
 from sqm.migrations import SCHEMA_VERSION, migrate, schema_version
 from sqm.project import Project
 from sqm.records import RecordType
+from sqm.sandbox import confine
 from sqm.steps import working_on
 from sqm.transactions import transaction
 
@@ -89,6 +90,14 @@ def open_warehouse(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
         raise
     finally:
         connection.close()
+
+
+@contextmanager
+def open_confined(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse for work that has no business outside of it."""
+    with open_warehouse(project) as connection:
+        confine(connection)
+        yield connection
 
 
 def is_settling_due(project: Project, small: int = SMALL, share: int = LOG_SHARE) -> bool:

@@ -142,7 +142,7 @@ def _related(name: str, related: Related, words: Words) -> Markup:
         event=_code(related.event),
         n=related.within_days,
         side=words("side_after" if related.after else "side_before"),
-        anchor=_code(related.after or related.before or ""),
+        anchor=_code(related.anchor),
     )
 
 
