@@ -16,7 +16,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sqm import control
-from sqm.charts import charted_windows
 from sqm.control import Mask
 from sqm.drift import SUMS, find_drift
 from sqm.kpi import BaseKpi, NetScore, Rate
@@ -44,25 +43,32 @@ def chart_values(values: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> 
     `today` is the local date of the computation: a period that is not over has limits, no signal.
     """
     kpis = tuple(kpis)
-    charted = _Columns(len(values))
-    rows = values.with_row_index("row").join(
-        charted_windows(kpis), on=["kpi", "window"], how="semi"
+    named = {"kpi": pl.String, "window": pl.String}
+    windows = pl.DataFrame([(kpi.name, kpi.chart_window) for kpi in kpis], named, orient="row")
+    rows = (
+        values.select(CHARTED_COLUMNS)
+        .with_row_index("place")
+        .join(windows, on=["kpi", "window"], how="semi")
+        .with_row_index("row")
     )
+    charted = _Columns(len(rows))
     parts = rows.partition_by("kpi", as_dict=True)
     for kpi in kpis:
         if (kpi.name,) in parts:
             _chart_kpi(parts[kpi.name,], kpi, today, charted)
-    return values.with_columns(charted.series())
+    drawn = np.full(len(values), len(rows))  # values on no chart take the empty row
+    drawn[rows["place"].to_numpy()] = np.arange(len(rows))
+    return values.with_columns(column.gather(drawn) for column in charted.series())
 
 
 class _Columns:
-    """The chart columns of all rows, filled series by series."""
+    """The chart columns of so many rows and of an empty one after them, filled series by series."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, rows: int) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
         for name, sql_type in CHART_COLUMNS.items():
             dtype, empty = _EMPTY[sql_type]
-            self._arrays[name] = np.full(length, empty, dtype=dtype)
+            self._arrays[name] = np.full(rows + 1, empty, dtype=dtype)
 
     def put(self, rows: NDArray[np.int64], name: str, values: object) -> None:
         """One value for all of these rows, or one for each."""

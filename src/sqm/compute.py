@@ -80,13 +80,6 @@ def compute_values(
     make_day_rows(connection, asked, plan)
     judged = judge_periods(connection, asked, plan)
     drop_tables(connection, plan.day_rows)
-    return finish_values(connection, asked, judged)
-
-
-def finish_values(
-    connection: duckdb.DuckDBPyConnection, asked: Computation, judged: pl.DataFrame
-) -> pl.DataFrame:
-    """The judged values with what quarantine could have changed, and the control charts."""
     return chart_values(with_quarantine(connection, asked, judged), asked.kpis, asked.today)
 
 

@@ -297,6 +297,10 @@ def _move_change_log(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("drop schema staging cascade")
 
 
+def _drop_charts(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("drop table sqm.kpi_charts")
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _make_schema,  # version 1
     _add_cursors,  # 2: pulls note whether they are full and how far they reach
@@ -306,6 +310,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _add_ledger,  # 6: values as first published, and the causes of restatements
     _add_touched_rows,  # 7: what is touched is noted by segment, and what was set aside before
     _move_change_log,  # 8: staging is a file of its own
+    _drop_charts,  # 9: charts are drawn from the values that are published
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

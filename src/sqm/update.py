@@ -1,8 +1,8 @@
 """Update KPI values: compute anew what changed records and the passing of time have moved.
 
 The day rows of each scan are kept (day_rows.py). The values of periods that hold a touched row are
-judged anew, the charts of their series drawn anew, and the ledger compares only those; every other
-value stays where it is. A changed definition means judging everything, from the same day rows.
+judged anew, and the ledger compares only those; every other value stays where it is. A changed
+definition means judging everything, from the same day rows. Charts are drawn from the kept values.
 """
 
 from __future__ import annotations
@@ -14,21 +14,15 @@ from hashlib import sha256
 import duckdb
 import polars as pl
 
-from sqm.chart import CHARTED_COLUMNS, chart_values
-from sqm.charts import CHART_KEY, charted_windows, keep_charts, kept_charts
-from sqm.compute import (
-    Computation,
-    finish_values,
-    judge_periods,
-    with_quarantine,
-)
+from sqm.chart import chart_values
+from sqm.compute import Computation, judge_periods, with_quarantine
 from sqm.day_rows import update_day_rows
 from sqm.effects import changed_days, keep_aside
 from sqm.expressions import literal, quote
 from sqm.frames import make_table, read_frame
 from sqm.ledger import KEY_HASH, WITHDRAWN, Provenance, keep_values
 from sqm.plan import EVERYTHING, Footing, Plan, Scope
-from sqm.snapshot import CHART_COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS
+from sqm.snapshot import COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS
 from sqm.touched import (
     CELLS,
     PERIODS,
@@ -40,7 +34,6 @@ from sqm.touched import (
 from sqm.transactions import transaction
 
 RENEWED = "renewed_values"  # the keys of the values that are computed anew
-_EMPTY = {"VARCHAR": "", "BIGINT": 0}  # where a value is on no chart
 # a rolling period is published when it is over, a calendar period from its first day on
 _IS_KEPT = (
     f"v.period_start <= $last_day and v.reason <> {literal(WITHDRAWN)}"
@@ -57,7 +50,10 @@ def update_values(
     Columns as snapshot.COLUMNS and FIRST_COLUMNS.
     """
     values = renew_values(connection, asked, provenance)
-    return kept_values(connection, asked) if values is None else values
+    if values is None:
+        values = kept_values(connection, asked)
+    # the limits of a chart rest on all of its series: any value that changed draws it anew
+    return chart_values(values, asked.kpis, asked.today).select(*COLUMNS, *FIRST_COLUMNS)
 
 
 def renew_values(
@@ -65,23 +61,21 @@ def renew_values(
 ) -> pl.DataFrame | None:
     """Bring the kept values up to date; all of them if all were computed anew, otherwise None.
 
+    Columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS, in the order of `kept_values`.
+
     What is touched stays noted until the values that it leads to are kept.
     """
     update_day_rows(connection, asked)
     since = _kept_moment(connection, asked)
     if since is None:
         judged = _in_order(asked, _judge(connection, asked, EVERYTHING))
-        values = finish_values(connection, asked, judged)
-        kept = keep_values(connection, values, provenance)
-        keep_charts(connection, asked.kpis, values)
+        kept = keep_values(connection, with_quarantine(connection, asked, judged), provenance)
         _settle(connection, asked)
         return kept
     touched = _make_touched_tables(connection, asked, since)
     judged = _judge(connection, asked, Scope(by_period=touched))
     renewed = with_quarantine(connection, asked, judged)
     keep_values(connection, renewed, provenance, RENEWED)
-    series = _touched_series(connection, asked)
-    keep_charts(connection, asked.kpis, chart_values(series, asked.kpis, asked.today))
     for table in (CELLS, PERIODS, RENEWED, "asked_values"):
         connection.execute(f"drop table {table}")
     _settle(connection, asked)
@@ -89,7 +83,7 @@ def renew_values(
 
 
 def kept_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl.DataFrame:
-    """The kept values that are asked for; columns as snapshot.COLUMNS and FIRST_COLUMNS.
+    """The kept values that are asked for; columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS.
 
     The ledger also keeps what is not computed now: values that were withdrawn, and those of later
     moments or of other definitions.
@@ -105,17 +99,7 @@ def kept_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl
         {"last_day": asked.last_day, "today": asked.today},
     )
     connection.execute("drop table asked_values")
-    # DuckDB would sort the charts as well, most of which are empty: that takes twice the time
-    return values.join(
-        kept_charts(connection), on=CHART_KEY, how="left", maintain_order="left"
-    ).select(
-        *LEDGER_COLUMNS,
-        *(
-            pl.col(name).fill_null(_EMPTY[sql_type]) if sql_type in _EMPTY else name
-            for name, sql_type in CHART_COLUMNS.items()
-        ),
-        *FIRST_COLUMNS,
-    )
+    return values
 
 
 def forget_values(connection: duckdb.DuckDBPyConnection) -> None:
@@ -251,23 +235,6 @@ def _first_day(connection: duckdb.DuckDBPyConnection, footing: Footing) -> date 
     days = " union all ".join(f"select min(day) from days.{quote(s)}" for s in footing.scans)
     row = connection.execute(f"select min(min) from ({days}) as t(min)").fetchone()
     return row[0] if row else None
-
-
-def _touched_series(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl.DataFrame:
-    """The values of each series whose chart has one that was computed anew; what charts need."""
-    make_table(connection, "charted", charted_windows(asked.kpis))
-    listed = ", ".join(f"v.{quote(name)}" for name in CHARTED_COLUMNS)
-    values = read_frame(
-        connection,
-        f"select {listed} from sqm.kpi_values as v\n"
-        'semi join charted using (kpi, "window")\n'
-        f'semi join (from {RENEWED} semi join charted using (kpi, "window"))'
-        ' using (kpi, "by", segment)\n'
-        f"where {_IS_KEPT}",
-        {"last_day": asked.last_day, "today": asked.today},
-    )
-    connection.execute("drop table charted")
-    return values
 
 
 def _asked_values(asked: Computation, plan: Plan | None = None) -> pl.DataFrame:
