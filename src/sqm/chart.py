@@ -6,7 +6,7 @@ In: judged rows. Out: the same rows with the columns of snapshot.CHART_COLUMNS.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from itertools import pairwise
 from typing import Any
@@ -21,6 +21,7 @@ from sqm.drift import SUMS, find_drift
 from sqm.kpi import BaseKpi, NetScore, Rate
 from sqm.runrules import find_signals, name_signals
 from sqm.snapshot import CHART_COLUMNS
+from sqm.stacks import NOWHERE, pick, stack
 from sqm.statistics import Column
 from sqm.terms import Chart as Policy
 
@@ -35,6 +36,7 @@ CHARTED_COLUMNS = (
 )
 
 Days = NDArray[np.datetime64]
+Rows = NDArray[np.int64]
 
 
 def chart_values(values: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> pl.DataFrame:
@@ -62,7 +64,7 @@ def chart_values(values: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> 
 
 
 class _Columns:
-    """The chart columns of so many rows and of an empty one after them, filled series by series."""
+    """The chart columns of so many rows and of an empty one after them, filled KPI by KPI."""
 
     def __init__(self, rows: int) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -70,9 +72,10 @@ class _Columns:
             dtype, empty = _EMPTY[sql_type]
             self._arrays[name] = np.full(rows + 1, empty, dtype=dtype)
 
-    def put(self, rows: NDArray[np.int64], name: str, values: object) -> None:
-        """One value for all of these rows, or one for each."""
-        self._arrays[name][rows] = values
+    def put(self, rows: Rows, name: str, values: NDArray[Any]) -> None:
+        """A value for each row of a stack, or one for each of its lines."""
+        is_there = rows != NOWHERE
+        self._arrays[name][rows[is_there]] = np.broadcast_to(values, rows.shape)[is_there]
 
     def series(self) -> list[pl.Series]:
         return [self._series(name, sql_type) for name, sql_type in CHART_COLUMNS.items()]
@@ -96,9 +99,12 @@ _EMPTY: dict[str, tuple[type, object]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Points:
-    """The periods with a value of one series, oldest first; `values` in the unit of the KPI."""
+    """Periods of all series of a KPI, a line for each, oldest first; `row` is NOWHERE at its end.
 
-    row: NDArray[np.int64]
+    `values` are in the unit of the KPI.
+    """
+
+    row: Rows
     start: Days
     end: Days
     numerator: Column
@@ -106,16 +112,9 @@ class _Points:
     values: Column
     is_final: Mask
 
-    def part(self, index: slice | Mask) -> _Points:
-        return _Points(
-            self.row[index],
-            self.start[index],
-            self.end[index],
-            self.numerator[index],
-            self.denominator[index],
-            self.values[index],
-            self.is_final[index],
-        )
+    def part(self, points: Mask) -> _Points:
+        """These points only."""
+        return _Points(*(pick(getattr(self, each.name), points) for each in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,67 +129,76 @@ class _Stretch:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    kind: str
+    """The charts of all series; the kind is one for each line."""
+
+    kind: NDArray[np.str_]
     chart: control.Chart
-    points: int  # in the baseline
-    usual_sigma: float  # of the samples in the baseline, the median
+    baseline: Mask
     is_large: Mask  # the points large enough to be tested
 
+    @property
+    def points(self) -> Rows:
+        """In the baseline of each series."""
+        return np.count_nonzero(self.baseline, axis=1, keepdims=True)
 
+    @property
+    def usual_sigma(self) -> Column:
+        """Of the samples in the baseline of each series, the median."""
+        ordered = np.sort(np.where(self.baseline, self.chart.sigma, np.nan), axis=1)  # NaN last
+        last = np.maximum(self.points - 1, 0)
+        below, above = (
+            np.take_along_axis(ordered, place, axis=1) for place in (last // 2, (last + 1) // 2)
+        )
+        middle: Column = (below + above) / 2
+        return middle
+
+
+@np.errstate(divide="ignore", invalid="ignore")  # a line without baseline comes to NaN
 def _chart_kpi(rows: pl.DataFrame, kpi: BaseKpi, today: date, charted: _Columns) -> None:
-    rows = rows.sort("by", "segment", "period_start")
-    everything = _points_of(rows)
-    stretches, now = _stretches(kpi), np.datetime64(today)
-    number = rows.select(pl.struct("by", "segment").rle_id().cast(pl.Int64)).to_series()
-    edges = [0, *(np.flatnonzero(np.diff(number.to_numpy())) + 1).tolist(), len(rows)]
-    for first, last in pairwise(edges):
-        series = everything.part(slice(first, last))
-        known = series.values[~np.isnan(series.values)]
-        if len(known) < MINIMUM:
+    series, now = _points_of(rows.sort("by", "segment", "period_start")), np.datetime64(today)
+    bounds = _bounds(kpi, series.values)
+    for stretch in _stretches(kpi):
+        periods = series.part((series.start >= stretch.start) & (series.start < stretch.end))
+        points = periods.part(~np.isnan(periods.values))
+        drawn = _draw(points, kpi, stretch)
+        if drawn is None:
             continue
-        bounds = _bounds(kpi, known)
-        for stretch in stretches:
-            inside = (series.start >= stretch.start) & (series.start < stretch.end)
-            periods = series if inside.all() else series.part(inside)
-            points = periods.part(~np.isnan(periods.values))
-            drawn = _draw(points, kpi, stretch)
-            if drawn is None:
-                continue
-            unit = kpi.scale if isinstance(kpi, Rate) and drawn.kind in ("u", "laney_u") else 1.0
-            _put_limits(drawn, points.row, unit, bounds, charted)
-            tested = (points.end <= now) & drawn.is_large
-            drift = _test(drawn, tested, points.row[tested], kpi.chart, unit, charted)
-            _carry_over(drift, periods, points.start[tested], now, charted)
+        is_drawn = np.all(drawn.chart.sigma > 0, axis=1, where=points.row != NOWHERE)
+        is_drawn &= drawn.points[:, 0] >= MINIMUM
+        points = replace(points, row=np.where(is_drawn[:, np.newaxis], points.row, NOWHERE))
+        unit = _unit(kpi, drawn)
+        _put_limits(drawn, points.row, unit, bounds, charted)
+        is_tested = (points.row != NOWHERE) & (points.end <= now) & drawn.is_large
+        tested = points.part(is_tested)
+        drift = _test(drawn, is_tested, tested.row, kpi.chart, unit, charted)
+        _carry_over(drift, periods, tested, now, charted)
+
+
+def _unit(kpi: BaseKpi, drawn: _Drawn) -> Column:
+    """What the chart of each series has to be multiplied by to be in the unit of the KPI."""
+    is_rate = np.isin(drawn.kind, ("u", "laney_u"))[:, np.newaxis]
+    return np.where(is_rate, kpi.scale if isinstance(kpi, Rate) else 1.0, 1.0)
 
 
 def _put_limits(
-    drawn: _Drawn,
-    rows: NDArray[np.int64],
-    unit: float,
-    bounds: tuple[float, float],
-    charted: _Columns,
+    drawn: _Drawn, rows: Rows, unit: Column, bounds: tuple[Column, Column], charted: _Columns
 ) -> None:
     floor, ceiling = bounds
     charted.put(rows, "center", drawn.chart.center * unit)
     charted.put(rows, "limit_low", np.maximum(drawn.chart.low * unit, floor))
     charted.put(rows, "limit_high", np.minimum(drawn.chart.high * unit, ceiling))
     charted.put(rows, "limit_points", drawn.points)
-    charted.put(rows, "chart", drawn.kind)
+    charted.put(rows, "chart", drawn.kind[:, np.newaxis])
 
 
 def _test(
-    drawn: _Drawn,
-    tested: Mask,
-    rows: NDArray[np.int64],
-    policy: Policy,
-    unit: float,
-    charted: _Columns,
+    drawn: _Drawn, is_tested: Mask, rows: Rows, policy: Policy, unit: Column, charted: _Columns
 ) -> dict[str, Column]:
     """Run rules, EWMA and CUSUM of the points of one stretch that are tested."""
-    chart = drawn.chart.part(tested)
+    chart = drawn.chart.part(is_tested)
     drift = find_drift(chart, drawn.usual_sigma, policy)
     signals = find_signals(chart, policy.rules) | drift.signals
-    charted.put(rows, "signal", name_signals(signals, len(rows)))
+    charted.put(rows, "signal", name_signals(signals, rows.shape))
     columns = {
         name: column * (1.0 if name in SUMS else unit) for name, column in drift.columns.items()
     }
@@ -200,25 +208,36 @@ def _test(
 
 
 def _carry_over(
-    drift: dict[str, Column], periods: _Points, tested: Days, now: np.datetime64, charted: _Columns
+    drift: dict[str, Column],
+    periods: _Points,
+    tested: _Points,
+    now: np.datetime64,
+    charted: _Columns,
 ) -> None:
     """Periods that are over but wait for their cohort to mature keep the last EWMA and CUSUM.
 
     Without it a KPI that matures late would never show drift in its latest complete period.
     """
-    if not len(tested):
+    # -1 where none is tested
+    last = np.count_nonzero(tested.row != NOWHERE, axis=1, keepdims=True) - 1
+    if not drift or not np.any(last >= 0):
         return
-    waiting = (periods.start > tested[-1]) & (periods.end <= now) & ~periods.is_final
+    waiting = (periods.start > np.take_along_axis(tested.start, last, axis=1)) & (last >= 0)
+    waiting &= (periods.end <= now) & ~periods.is_final
+    rows = np.where(waiting, periods.row, NOWHERE)
     for name, column in drift.items():
-        charted.put(periods.row[waiting], name, column[-1])
+        charted.put(rows, name, np.take_along_axis(column, last, axis=1))
 
 
 def _points_of(rows: pl.DataFrame) -> _Points:
+    """All periods of rows that are in the order of their series."""
+
     def numbers(name: str) -> Column:
         return rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
-    return _Points(
-        rows["row"].to_numpy(),
+    line = rows.select(pl.struct("by", "segment").rle_id().cast(pl.Int64)).to_series().to_numpy()
+    columns = (
+        rows["row"].cast(pl.Int64).to_numpy(),
         rows["period_start"].to_numpy(),
         rows["period_end"].to_numpy(),
         numbers("numerator"),
@@ -226,6 +245,7 @@ def _points_of(rows: pl.DataFrame) -> _Points:
         numbers("value"),
         rows["is_final"].to_numpy(),
     )
+    return _Points(*(stack(column, line) for column in columns))
 
 
 def _stretches(kpi: BaseKpi) -> list[_Stretch]:
@@ -245,68 +265,90 @@ def _stretches(kpi: BaseKpi) -> list[_Stretch]:
     return made
 
 
-def _bounds(kpi: BaseKpi, values: Column) -> tuple[float, float]:
-    """Where values of the KPI cannot be, as far as is known; limits end there."""
+def _bounds(kpi: BaseKpi, values: Column) -> tuple[Column, Column]:
+    """Where values of each series cannot be, as far as is known; limits end there."""
     if isinstance(kpi, NetScore):
-        return -100.0, 100.0
-    return (0.0 if values.min() >= 0 else -np.inf), np.inf
+        return np.array(-100.0), np.array(100.0)
+    smallest = np.min(values, axis=1, keepdims=True, initial=np.inf, where=~np.isnan(values))
+    return np.where(smallest >= 0, 0.0, -np.inf), np.array(np.inf)
 
 
 def _draw(points: _Points, kpi: BaseKpi, stretch: _Stretch) -> _Drawn | None:
-    """The chart of one stretch; None where too few periods are final or they do not vary.
+    """The charts of one stretch; None where too few periods are final in every series.
 
     Unless the baseline is frozen, periods beyond the first limits are left out once and the
     limits are taken again: a special cause is not to define the limits that should detect it.
     """
     # a week across the end of the stretch belongs to both sides, so to neither baseline
     baseline = points.is_final & (points.end <= stretch.estimated_until)
-    if np.count_nonzero(baseline) < MINIMUM:
+    all_points = np.count_nonzero(baseline, axis=1, keepdims=True)
+    if np.all(all_points < MINIMUM):
         return None
     drawn = _fit(points, kpi, baseline)
-    if not stretch.is_frozen:
-        rest = baseline & ~(drawn.chart.is_beyond & drawn.is_large)
-        if max(MINIMUM, KEPT * drawn.points) <= np.count_nonzero(rest) < drawn.points:
-            drawn = _fit(points, kpi, rest)
-    return drawn if np.all(drawn.chart.sigma > 0) else None
+    if stretch.is_frozen:
+        return drawn
+    rest = baseline & ~(drawn.chart.is_beyond & drawn.is_large)
+    left = np.count_nonzero(rest, axis=1, keepdims=True)
+    is_better = (np.maximum(MINIMUM, KEPT * all_points) <= left) & (left < all_points)
+    return _fit(points, kpi, np.where(is_better, rest, baseline)) if is_better.any() else drawn
 
 
 def _fit(points: _Points, kpi: BaseKpi, baseline: Mask) -> _Drawn:
-    kind = _choose(points, kpi, baseline) if kpi.chart.kind == "auto" else kpi.chart.kind
+    kinds = np.full(len(baseline), kpi.chart.kind)
+    if kpi.chart.kind == "auto":
+        kinds = _choose(points, kpi, baseline)
+    chosen = {kind: _control_chart(kind, points, baseline) for kind in np.unique(kinds).tolist()}
+    chart = _merged(chosen, kinds)
+    is_large = _expected(kinds, chart, points) >= EXPECTED
+    return _Drawn(kinds, chart, baseline, is_large)
+
+
+def _control_chart(kind: str, points: _Points, baseline: Mask) -> control.Chart:
     if kind == "xmr":
-        chart = control.xmr_chart(points.values, baseline)
-    else:
-        chart = _OF_COUNTS[kind](points.numerator, points.denominator, baseline)
-    is_large = _expected(kind, chart, points) >= EXPECTED
-    usual_sigma = float(np.median(chart.sigma[baseline]))
-    return _Drawn(kind, chart, int(np.count_nonzero(baseline)), usual_sigma, is_large)
+        return control.xmr_chart(points.values, baseline)
+    return _OF_COUNTS[kind](points.numerator, points.denominator, baseline)
 
 
-def _expected(kind: str, chart: control.Chart, points: _Points) -> Column:
+def _merged(charts: dict[str, control.Chart], kinds: NDArray[np.str_]) -> control.Chart:
+    """Each line from the chart of its kind."""
+    if len(charts) == 1:
+        return next(iter(charts.values()))
+    where = [(kinds == kind)[:, np.newaxis] for kind in charts]
+
+    def lines(name: str) -> Column:
+        return np.select(where, [getattr(chart, name) for chart in charts.values()])
+
+    return control.Chart(
+        lines("values"), lines("center"), lines("sigma"), lines("low"), lines("high")
+    )
+
+
+def _expected(kinds: NDArray[np.str_], chart: control.Chart, points: _Points) -> Column:
     """Hits or misses to expect in each sample, whichever are fewer; infinite if nothing counts.
 
     A sample with less than one is as a rule without any: it lies on one side of the centre
     whatever happens, and a single case takes it beyond the limit.
     """
-    match kind:
-        case "p" | "laney_p":
-            return points.denominator * np.minimum(chart.center, 1 - chart.center)
-        case "u" | "laney_u":
-            return points.denominator * chart.center
-    return np.full(len(points.row), np.inf)
+    of_shares, of_rates = (
+        np.isin(kinds, (kind, f"laney_{kind}"))[:, np.newaxis] for kind in ("p", "u")
+    )
+    fewer = points.denominator * np.minimum(chart.center, 1 - chart.center)
+    events = points.denominator * chart.center
+    return np.select([of_shares, of_rates], [fewer, events], np.inf)
 
 
-def _choose(points: _Points, kpi: BaseKpi, baseline: Mask) -> str:
+def _choose(points: _Points, kpi: BaseKpi, baseline: Mask) -> NDArray[np.str_]:
     """The chart of counts that fits the KPI, Laney's where they vary more than chance; else XmR."""
     plain = next((kind for kind in kpi.chart_kinds if kind in _DISPERSION), None)
     if plain is None:
-        return "xmr"
+        return np.full(len(baseline), "xmr")
     events, sizes = points.numerator, points.denominator
-    if not _DISPERSION[plain](events[baseline], sizes[baseline]).p_value < OVERDISPERSED:
-        return plain
+    varies = _DISPERSION[plain](events, sizes, baseline).p_value < OVERDISPERSED
     narrow = _OF_COUNTS[plain](events, sizes, baseline)
     wide = _OF_COUNTS[f"laney_{plain}"](events, sizes, baseline)
     # a lasting shift is not dispersion: it leaves the moving ranges as they are
-    return f"laney_{plain}" if wide.sigma[0] > narrow.sigma[0] else plain
+    is_wider = wide.sigma[:, 0] > narrow.sigma[:, 0]
+    return np.where(varies & is_wider, f"laney_{plain}", plain)
 
 
 _DISPERSION = {"p": control.binomial_dispersion, "u": control.poisson_dispersion}

@@ -1,8 +1,9 @@
 """Control charts: centre, sigma and limits of every point; EWMA and CUSUM for small lasting shifts.
 
-All functions are pure and work on whole columns, a point for each period, oldest first. Limits
-lie 3 sigma from the centre. `baseline` marks the points that centre and sigma are estimated from;
-None takes all. A moving range counts when both of its points are in the baseline.
+All functions are pure and work on whole columns, a point for each period, oldest first; all but
+those that say "of one column" also on stacks of them (stacks.py), whose empty ends belong in no
+baseline. Limits lie 3 sigma from the centre. `baseline` marks the points that centre and sigma are
+estimated from; None takes all. A moving range counts when both of its points are in the baseline.
 
 Where textbooks and programs disagree, docs/decisions/0008 says what is done here and why.
 """
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from sqm.stacks import pick
 from sqm.statistics import Column
 
 Mask = NDArray[np.bool_]
@@ -53,16 +55,17 @@ class Chart:
     def part(self, points: Mask) -> Chart:
         """The same chart with these points only."""
         return Chart(
-            self.values[points],
-            self.center[points],
-            self.sigma[points],
-            self.low[points],
-            self.high[points],
+            pick(self.values, points),
+            pick(self.center, points),
+            pick(self.sigma, points),
+            pick(self.low, points),
+            pick(self.high, points),
             self.width,
         )
 
 
-SigmaOf = Callable[[Column, Mask | None], float]
+Number = Column | float  # one for all points of a column; of a stack, one for each line
+SigmaOf = Callable[[Column, Mask | None], Number]
 
 
 def p_chart(events: Column, sizes: Column, baseline: Mask | None = None) -> Chart:
@@ -79,8 +82,8 @@ def np_chart(events: Column, sizes: Column, baseline: Mask | None = None) -> Cha
 
 def c_chart(counts: Column, baseline: Mask | None = None) -> Chart:
     """Counts over equal exposures, Poisson."""
-    mean = float(np.mean(_within(counts, baseline)))
-    return _chart(counts, mean, math.sqrt(mean), 0.0)
+    mean = _mean(counts, baseline)
+    return _chart(counts, mean, np.sqrt(mean), 0.0)
 
 
 def u_chart(events: Column, sizes: Column, baseline: Mask | None = None) -> Chart:
@@ -92,32 +95,31 @@ def u_chart(events: Column, sizes: Column, baseline: Mask | None = None) -> Char
 def laney_p_chart(events: Column, sizes: Column, baseline: Mask | None = None) -> Chart:
     """Laney's p': the p chart with sigma scaled by how much more the shares move than chance."""
     plain = p_chart(events, sizes, baseline)
-    sigma = plain.sigma * moving_range_sigma(plain.z, baseline)
-    return _chart(plain.values, plain.center, sigma, 0.0, 1.0)
+    return _chart(plain.values, plain.center, _widened(plain, baseline), 0.0, 1.0)
 
 
 def laney_u_chart(events: Column, sizes: Column, baseline: Mask | None = None) -> Chart:
     """Laney's u': the u chart with sigma scaled by how much more the rates move than chance."""
     plain = u_chart(events, sizes, baseline)
-    return _chart(
-        plain.values, plain.center, plain.sigma * moving_range_sigma(plain.z, baseline), 0.0
-    )
+    return _chart(plain.values, plain.center, _widened(plain, baseline), 0.0)
 
 
-def moving_range_sigma(values: Column, baseline: Mask | None = None, d2: float = D2) -> float:
+def moving_range_sigma(values: Column, baseline: Mask | None = None, d2: float = D2) -> Number:
     """Sigma from the mean moving range of neighbours; NaN without a pair of neighbours."""
-    ranges = _moving_ranges(values, baseline)
-    return float(np.mean(ranges)) / d2 if len(ranges) else math.nan
+    return _mean(*_moving_ranges(values, baseline))[..., 0] / d2
 
 
 def median_range_sigma(values: Column, baseline: Mask | None = None) -> float:
-    """Sigma from the median moving range: a few leaps do not widen it."""
-    ranges = _moving_ranges(values, baseline)
+    """Sigma from the median moving range: a few leaps do not widen it. Of one column."""
+    ranges = _within(*_moving_ranges(values, baseline))
     return float(np.median(ranges)) / MEDIAN_D2 if len(ranges) else math.nan
 
 
 def deviation_sigma(values: Column, baseline: Mask | None = None) -> float:
-    """Sigma from the sample standard deviation without its bias (c4); lasting shifts widen it."""
+    """Sigma from the sample standard deviation without its bias (c4); lasting shifts widen it.
+
+    Of one column.
+    """
     inside = _within(values, baseline)
     n = len(inside)
     if n < 2:
@@ -130,12 +132,13 @@ def xmr_chart(
     values: Column, baseline: Mask | None = None, sigma_of: SigmaOf = moving_range_sigma
 ) -> Chart:
     """Individual values of any distribution that is not too skewed."""
-    return _chart(values, float(np.mean(_within(values, baseline))), sigma_of(values, baseline))
+    sigma = np.asarray(sigma_of(values, baseline))[..., np.newaxis]
+    return _chart(values, _mean(values, baseline), sigma)
 
 
 def mr_chart(values: Column, baseline: Mask | None = None) -> Chart:
-    """The moving ranges beside an XmR chart; the first point has none (NaN)."""
-    mean = float(np.mean(_moving_ranges(values, baseline)))
+    """The moving ranges beside an XmR chart; the first point has none (NaN). Of one column."""
+    mean = _mean(*_moving_ranges(values, baseline))
     ranges = np.concatenate(([np.nan], np.abs(np.diff(values))))
     return _chart(ranges, mean, (D4 - 1) * mean / WIDTH, 0.0)
 
@@ -149,23 +152,23 @@ def standardized(chart: Chart) -> Chart:
 class Dispersion:
     """Whether counts vary more than chance: the ratio of variances and the chance of so large."""
 
-    ratio: float
-    statistic: float
-    p_value: float
+    ratio: Number
+    statistic: Number
+    p_value: Number
 
 
-def binomial_dispersion(events: Column, sizes: Column) -> Dispersion:
+def binomial_dispersion(events: Column, sizes: Column, baseline: Mask | None = None) -> Dispersion:
     """Whether shares vary more than samples from one share would; ratio 1 as chance has it.
 
     With samples of one size the statistic is (m - 1) s^2 / (n p (1 - p)), chi-square of m - 1.
     """
-    share = _pooled(events, sizes, None)
-    return _dispersion(events, sizes * share, 1 - share)
+    share = _pooled(events, sizes, baseline)
+    return _dispersion(events, sizes * share, 1 - share, baseline)
 
 
-def poisson_dispersion(events: Column, sizes: Column) -> Dispersion:
+def poisson_dispersion(events: Column, sizes: Column, baseline: Mask | None = None) -> Dispersion:
     """Whether rates vary more than Poisson events at one rate would; sizes are the exposures."""
-    return _dispersion(events, sizes * _pooled(events, sizes, None), 1.0)
+    return _dispersion(events, sizes * _pooled(events, sizes, baseline), 1.0, baseline)
 
 
 def ewma(
@@ -176,12 +179,12 @@ def ewma(
     The newest value has `weight`; 0.2 to 0.3 find shifts of about one sigma. Limits widen with
     the first points to width * sigma * sqrt(weight / (2 - weight)). Source: NIST 6.3.2.4.
     """
-    averages = np.empty(len(values))
-    level = center
-    for index, value in enumerate(values):
-        level = weight * float(value) + (1 - weight) * level
-        averages[index] = level
-    steps = np.arange(1, len(values) + 1)
+    averages = np.empty(values.shape)
+    level: Number = center
+    for index in range(values.shape[-1]):
+        level = weight * values[..., index] + (1 - weight) * level
+        averages[..., index] = level
+    steps = np.arange(1, values.shape[-1] + 1)
     share = weight / (2 - weight) * (1 - (1 - weight) ** (2 * steps))
     return _chart(averages, center, sigma * np.sqrt(share), width=width)
 
@@ -209,12 +212,15 @@ def cusum(
     It signals when a sum is strictly greater than `interval`; `head_start` below that makes it
     quicker at the beginning. Source: Montgomery, Introduction to Statistical Quality Control.
     """
-    above, below = np.empty(len(values)), np.empty(len(values))
-    up = down = head_start
-    for index, z in enumerate((values - center) / sigma):
-        up = max(0.0, up + float(z) - shift / 2)
-        down = max(0.0, down - float(z) - shift / 2)
-        above[index], below[index] = up, down
+    above, below = np.empty(values.shape), np.empty(values.shape)
+    up: Number = head_start
+    down: Number = head_start
+    deviations = (values - center) / sigma
+    for index in range(values.shape[-1]):
+        z = deviations[..., index]
+        up = np.maximum(0.0, up + z - shift / 2)
+        down = np.maximum(0.0, down - z - shift / 2)
+        above[..., index], below[..., index] = up, down
     beyond = interval + ON_THE_LINE
     return Cusum(above, below, above > beyond, below > beyond)
 
@@ -228,7 +234,8 @@ def binomial_cusum_reference(usual: float, shifted: float) -> float:
 def binomial_cusum(events: Column, sizes: Column, usual: float, shifted: float) -> Column:
     """CUSUM of hits in samples of any size, for a share that went from `usual` to `shifted`.
 
-    In units of hits; what is a signal is found by simulation for the run length that is wanted.
+    In units of hits; what is a signal is found by simulation for the run length that is wanted. Of
+    one column.
     """
     sign = 1.0 if shifted > usual else -1.0
     steps = sign * (events - sizes * binomial_cusum_reference(usual, shifted))
@@ -259,20 +266,43 @@ def _within(values: Column, baseline: Mask | None) -> Column:
     return values if baseline is None else values[baseline]
 
 
-def _pooled(events: Column, sizes: Column, baseline: Mask | None) -> float:
-    return float(_within(events, baseline).sum() / _within(sizes, baseline).sum())
+def _sum(values: Column, baseline: Mask | None) -> Column:
+    """The sum of each column, which keeps its last axis."""
+    where = True if baseline is None else baseline
+    total: Column = np.sum(values, axis=-1, keepdims=True, where=where)
+    return total
 
 
-def _moving_ranges(values: Column, baseline: Mask | None) -> Column:
-    ranges = np.abs(values[1:] - values[:-1])
-    return ranges if baseline is None else ranges[baseline[1:] & baseline[:-1]]
-
-
-def _dispersion(events: Column, expected: Column, variance_factor: float) -> Dispersion:
-    freedom = len(events) - 1
+def _mean(values: Column, baseline: Mask | None) -> Column:
     with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = float(np.sum((events - expected) ** 2 / (expected * variance_factor)))
-    if freedom < 1 or not math.isfinite(statistic):
-        return Dispersion(math.nan, math.nan, math.nan)
-    p_value = float(special.gammaincc(freedom / 2, statistic / 2))
-    return Dispersion(statistic / freedom, statistic, p_value)
+        return _sum(values, baseline) / _sum(np.ones(values.shape), baseline)
+
+
+def _pooled(events: Column, sizes: Column, baseline: Mask | None) -> Column:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _sum(events, baseline) / _sum(sizes, baseline)
+
+
+def _moving_ranges(values: Column, baseline: Mask | None) -> tuple[Column, Mask | None]:
+    """The ranges of all neighbours, and which of them count."""
+    ranges = np.abs(values[..., 1:] - values[..., :-1])
+    return ranges, None if baseline is None else baseline[..., 1:] & baseline[..., :-1]
+
+
+def _widened(plain: Chart, baseline: Mask | None) -> Column:
+    """The sigma of a chart, scaled by how much more its points move than chance."""
+    sigma = np.asarray(moving_range_sigma(plain.z, baseline))[..., np.newaxis]
+    widened: Column = plain.sigma * sigma
+    return widened
+
+
+def _dispersion(
+    events: Column, expected: Column, variance_factor: Number, baseline: Mask | None
+) -> Dispersion:
+    freedom = _sum(np.ones(events.shape), baseline) - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = _sum((events - expected) ** 2 / (expected * variance_factor), baseline)
+        is_known = (freedom >= 1) & np.isfinite(statistic)
+        statistic, freedom = np.where(is_known, statistic, np.nan)[..., 0], freedom[..., 0]
+        p_value = special.gammaincc(freedom / 2, statistic / 2)
+        return Dispersion(statistic / freedom, statistic, p_value)

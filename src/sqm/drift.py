@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sqm import control
-from sqm.control import WIDTH, Mask
+from sqm.control import WIDTH, Mask, Number
 from sqm.statistics import Column
 from sqm.terms import Chart as Policy
 from sqm.terms import Rule
@@ -28,7 +28,7 @@ class Drift:
     signals: dict[Rule, Mask]
 
 
-def find_drift(chart: control.Chart, usual_sigma: float, policy: Policy) -> Drift:
+def find_drift(chart: control.Chart, usual_sigma: Number, policy: Policy) -> Drift:
     """What the rules of `policy` make of these points, from the first one on.
 
     `usual_sigma` is that of a sample of usual size: it shows the EWMA in the unit of the chart.

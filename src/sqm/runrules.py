@@ -7,7 +7,7 @@ on the centre line is on neither side. docs/decisions/0008 has the sources.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +22,18 @@ Pattern = Callable[[Column, Column], Mask]  # z and values to the points that co
 def find_signals(chart: Chart, rules: Iterable[Rule]) -> dict[Rule, Mask]:
     """For each rule, in order, the points that complete its pattern.
 
-    EWMA and CUSUM are no patterns of points: drift.py has them.
+    EWMA and CUSUM are no patterns of points: drift.py has them. Of a stack of columns as well.
     """
     z = chart.z
     patterns = sorted(rule for rule in rules if rule in _RULES)
     return {rule: _RULES[rule](z, chart.values) for rule in patterns}
 
 
-def name_signals(signals: dict[Rule, Mask], points: int) -> list[str]:
-    """The rules that each of so many points completes, joined with ',', in their order."""
-    names = [""] * points
+def name_signals(signals: Mapping[Rule, Mask], shape: tuple[int, ...]) -> NDArray[np.object_]:
+    """The rules that each point in this shape completes, joined with ',', in their order."""
+    names = np.full(shape, "", dtype=object)
     for rule, hit in signals.items():
-        for index in np.flatnonzero(hit):
-            names[index] += f",{rule}" if names[index] else rule
+        names[hit] = [f"{name},{rule}" if name else str(rule) for name in names[hit]]
     return names
 
 
@@ -68,7 +67,7 @@ def _rising_or_falling(length: int) -> Pattern:
         step = np.diff(values)
         steps = length - 1
         full = (_last(step > 0, steps) == steps) | (_last(step < 0, steps) == steps)
-        return _from_first(full, len(values))
+        return _from_first(full, values.shape)
 
     return rule
 
@@ -77,7 +76,8 @@ def _alternating(length: int) -> Pattern:
     def rule(z: Column, values: Column) -> Mask:
         step = np.diff(values)
         turns = length - 2
-        return _from_first(_last(step[1:] * step[:-1] < 0, turns) == turns, len(values))
+        has_turned = step[..., 1:] * step[..., :-1] < 0
+        return _from_first(_last(has_turned, turns) == turns, values.shape)
 
     return rule
 
@@ -101,16 +101,18 @@ def _avoiding(length: int) -> Pattern:
 
 def _last(marks: Mask, length: int) -> NDArray[np.int64]:
     """How many of the last `length` points are marked; 0 where there are not so many yet."""
-    counted = np.concatenate(([0], np.cumsum(marks)))
-    found = np.zeros(len(marks), dtype=np.int64)
-    if len(marks) >= length:
-        found[length - 1 :] = counted[length:] - counted[:-length]
+    counted = np.cumsum(marks, axis=-1)
+    found = np.zeros(marks.shape, dtype=np.int64)
+    found[..., length - 1 :] = counted[..., length - 1 :]
+    found[..., length:] -= counted[..., :-length]
     return found
 
 
-def _from_first(marks: Mask, points: int) -> Mask:
+def _from_first(marks: Mask, shape: tuple[int, ...]) -> Mask:
     """Marks of the last points as marks of all; the first ones have no step behind them."""
-    return np.concatenate((np.zeros(points - len(marks), dtype=np.bool_), marks))
+    full = np.zeros(shape, dtype=np.bool_)
+    full[..., shape[-1] - marks.shape[-1] :] = marks
+    return full
 
 
 _RULES: dict[Rule, Pattern] = {
