@@ -21,7 +21,7 @@ from records import make_records, same_values
 from timing import peak_memory_gib
 
 from sqm.basis import Basis
-from sqm.changes import SYSTEM_COLUMNS, before_table, hash_sql, note_changes, touched_table
+from sqm.changes import SYSTEM_COLUMNS, before_table, hash_sql, is_changed_sql, note_changes
 from sqm.chart import chart_values
 from sqm.compute import Computation
 from sqm.expressions import quote
@@ -84,7 +84,6 @@ def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
         for name, sql_type in SYSTEM_COLUMNS.items():
             connection.execute(f"alter table {table} add column {name} {sql_type}")
         connection.execute(f"create table {before_table(record_type.name)} as from {table} limit 0")
-        connection.execute(f"create table {touched_table(record_type.name)} (record_key varchar)")
 
 
 def _change(
@@ -125,9 +124,9 @@ def _change(
         f"create or replace temp table {DELIVERED} (source varchar, record_key varchar)"
     )
     compare_records(connection, record_type, [])
-    note_changes(connection, record_type, DELTA)
+    note_changes(connection, record_type, DELTA, f"run {run}")
     change_records(connection, record_type, f"run {run}", AS_OF.replace(tzinfo=None))
-    return count(connection, f"select count(*) from {touched_table(name)}")
+    return count(connection, f"select count(*) from {name} where {is_changed_sql(connection)}")
 
 
 def count(connection: duckdb.DuckDBPyConnection, query: str) -> int:

@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 from tables import kpi
 
 from sqm.basis import Basis
-from sqm.changes import before_table, table_columns, touched_table
+from sqm.changes import RUNS, before_table, is_changed_sql, table_columns
 from sqm.compute import Computation, compute_values
 from sqm.day_rows import update_day_rows
 from sqm.errors import WarehouseError
@@ -81,35 +81,35 @@ class Warehouse:
 
     def __init__(self, zone: str, kpis: Iterable[BaseKpi] = KPIS) -> None:
         self.connection = duckdb.connect()
-        self.zone, self.kpis = zone, tuple(kpis)
+        self.zone, self.kpis, self.runs = zone, tuple(kpis), 0
         migrate(self.connection)
         for record_type in BUILT_IN.values():
             listed = ", ".join(f'"{n}" {t}' for n, t in table_columns(record_type).items())
             name = record_type.name
             self.connection.execute(f'create table "{name}" ({listed})')
             self.connection.execute(f"create table {before_table(name)} ({listed})")
-            self.connection.execute(f"create table {touched_table(name)} (record_key varchar)")
 
     def apply(self, changes: Mapping[str, Mapping[str, Any] | None]) -> None:
         """Insert, replace and delete jobs, with the change log that the accepting step keeps."""
-        before, touched = before_table("jobs"), touched_table("jobs")
+        is_changed = is_changed_sql(self.connection)
+        self.connection.execute(f"insert into {RUNS} values (?)", [f"run {self.runs}"])
         for key, row in changes.items():
-            known = f"exists (from {before} where job_id = $key)"
-            new = f"exists (from {touched} where record_key = $key)"
             named = {"key": key}
             self.connection.execute(
-                f"insert into {before} from jobs where job_id = $key and not {known} and not {new}",
+                f"insert into {before_table('jobs')} from jobs"
+                f" where job_id = $key and not {is_changed}",
                 named,
             )
             self.connection.execute("delete from jobs where job_id = $key", named)
             if row is None:
                 continue
-            self.connection.execute(f"insert into {touched} select $key where not {new}", named)
-            names = ", ".join(f'"{name}"' for name in ("job_id", *row))
-            marks = ", ".join("?" for _ in ("job_id", *row))
+            cells = {"job_id": key, "_run_id": f"run {self.runs}", **row}
+            names = ", ".join(f'"{name}"' for name in cells)
+            marks = ", ".join("?" for _ in cells)
             self.connection.execute(
-                f"insert into jobs ({names}) values ({marks})", [key, *row.values()]
+                f"insert into jobs ({names}) values ({marks})", list(cells.values())
             )
+        self.runs += 1
 
     def set_aside(self, rows: Iterable[tuple[dict[str, Any], list[str]] | None]) -> None:
         """Put these rows into quarantine, in place of those that are there."""

@@ -35,7 +35,7 @@ TABLES = {  # what must be the same however often a run was killed; not the ids 
     "sqm.touched_rows": "*",
     "sqm.day_rows": "*",
     "changes.before_parcels": "*",
-    "changes.touched_parcels": "*",
+    "changes.runs": "*",
 }
 SECTIONS = {  # the parts of a run, and the function that begins each; before the first: `begin`
     "pull": "pipeline.pull_source",

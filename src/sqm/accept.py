@@ -122,7 +122,7 @@ def accept_records(
         _forget_old_quarantine(connection, name, run_id, is_full=name in full)
     compare_records(connection, record_type, full)
     _quarantine_displaced(connection, record_type, increments, run_id)
-    note_changes(connection, record_type, DELTA)
+    note_changes(connection, record_type, DELTA, run_id)
     change_records(connection, record_type, run_id, at)
     accepted = tuple(count_changes(connection, record_type, name, run_id) for name in sources)
     for name in sources:

@@ -1,9 +1,9 @@
 """The change log: what the accepted records were before, until the values are computed anew.
 
-A corrected record touches the periods of its old and of its new timestamps. So for each record
-type there are two tables, filled by the transaction that changes the records and emptied by the
-one that keeps the values: the old versions of updated and deleted records, as they were when the
-values were last kept, and the keys of inserted and updated ones (which may be gone again).
+A corrected record touches the periods of its old and of its new timestamps. So the transaction that
+changes records keeps the old versions of updated and deleted ones, a table for each record type, as
+they were when the values were last kept, and notes its run; every record says which run changed it
+last. The transaction that keeps the values empties the log.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Iterable
 
 import duckdb
 
-from sqm.engine import uncompressed
-from sqm.expressions import quote
+from sqm.expressions import literal, quote
 from sqm.records import RecordType
 
 SYSTEM_COLUMNS = {
@@ -24,7 +23,8 @@ SYSTEM_COLUMNS = {
     "_hash": "UBIGINT",  # of the other columns, by DuckDB's hash()
 }
 SCHEMA = "changes"  # of the change log, which has nothing else in it
-_BEFORE, _TOUCHED = "before_", "touched_"
+RUNS = f"{SCHEMA}.runs"  # run_id: the runs that have changed records since
+_BEFORE = "before_"
 
 
 def before_table(records: str) -> str:
@@ -32,9 +32,15 @@ def before_table(records: str) -> str:
     return f"{SCHEMA}.{quote(_BEFORE + records)}"
 
 
-def touched_table(records: str) -> str:
-    """The table of the keys of inserted and updated records, quoted; column `record_key`."""
-    return f"{SCHEMA}.{quote(_TOUCHED + records)}"
+def is_changed_sql(connection: duckdb.DuckDBPyConnection) -> str:
+    """Whether a record was inserted or updated since the values were last kept; never null.
+
+    The runs are named in the text, so that DuckDB reads only the rows of these runs.
+    """
+    runs = connection.execute(f"select run_id from {RUNS} order by run_id").fetchall()
+    if not runs:
+        return "false"
+    return f"(_run_id not null and _run_id in ({', '.join(literal(run) for (run,) in runs)}))"
 
 
 def table_columns(record_type: RecordType) -> dict[str, str]:
@@ -48,30 +54,25 @@ def hash_sql(columns: Iterable[str]) -> str:
 
 
 def note_changes(
-    connection: duckdb.DuckDBPyConnection, record_type: RecordType, delta: str
+    connection: duckdb.DuckDBPyConnection, record_type: RecordType, delta: str, run_id: str
 ) -> None:
-    """Add to the change log what `delta` is about to do to the record table.
+    """Add to the change log what `delta` is about to do to the record table, in this run.
 
     `delta` has one row per record: `place` (rowid in the record table), `record_key`, `change`.
     """
-    before, touched = before_table(record_type.name), touched_table(record_type.name)
     columns = ", ".join(quote(column) for column in table_columns(record_type))
-    key = quote(record_type.key)
-    # What a key was when the values were last kept counts: the first old version, and nothing
-    # for a record that has come since.
+    # What a record was when the values were last kept counts: its first old version, and nothing
+    # for one that has come since.
     connection.execute(
-        f"insert into {before} ({columns})\n"
-        f"select {columns} from {quote(record_type.name)} as t\n"
+        f"insert into {before_table(record_type.name)} ({columns})\n"
+        f"select {columns} from {quote(record_type.name)}\n"
         f"where rowid in (select place from {delta} where change in ('updated', 'deleted'))\n"
-        f"  and not exists (from {before} as b where b.{key} = t.{key})\n"
-        f"  and not exists (from {touched} as n where n.record_key = t.{key})"
+        f"  and not {is_changed_sql(connection)}"
     )
-    with uncompressed(connection):
-        connection.execute(
-            f"insert into {touched} (record_key)\n"
-            f"select record_key from {delta} as d where change in ('inserted', 'updated')\n"
-            f"  and not exists (from {touched} as n where n.record_key = d.record_key)"
-        )
+    connection.execute(
+        f"insert into {RUNS} select $run_id where $run_id not in (select run_id from {RUNS})",
+        {"run_id": run_id},
+    )
 
 
 def consume_changes(connection: duckdb.DuckDBPyConnection) -> None:

@@ -16,14 +16,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sqm.changes import before_table, consume_changes, touched_table
+from sqm.changes import before_table, consume_changes, is_changed_sql
 from sqm.compute import Computation, drop_tables, make_day_rows
 from sqm.errors import WarehouseError
 from sqm.expressions import quote
 from sqm.frames import make_table, read_frame
 from sqm.measures import Scan
 from sqm.plan import RECORDS, Scope
-from sqm.touched import ROWS, asked_sql, near_sql, reach_of, reach_sql, related_sql
+from sqm.touched import ROWS, near_sql, places_sql, reach_of, reach_sql, related_sql
 from sqm.transactions import transaction
 
 NOISE = 1e-12  # of its parts: what a sum of floating-point amounts leaves where nothing is left
@@ -128,45 +128,44 @@ def _make_states(
     records = scans[0].records
     name, key = records.name, quote(records.key)
     affected, columns = f"affected_{name}", ", ".join(map(quote, records.column_names))
-    before, touched = before_table(name), touched_table(name)
+    before, is_changed = before_table(name), is_changed_sql(connection)
     relations = list(dict.fromkeys(relation for scan in scans for relation in scan.marks))
 
     def make(table: str, sql: str) -> None:
         connection.execute(f"create or replace temp table {table} as\n{sql}")
 
-    make(affected, asked_sql(scans, since, as_of))
-    if not connection.execute(f"from {affected} limit 1").fetchall():
-        connection.execute(f"drop table {affected}")
-        return False
-    make("_places", f"select rowid as place from {quote(name)} where {key} in (from {affected})")
-    if relations:
-        used = {c for r in relations for c in (r.same, r.event, r.anchor)}
-        listed = ", ".join(map(quote, sorted(used)))
-        make(
-            "_asked",
-            f"select {listed} from {quote(name)} where rowid in (from _places)\n"
-            f"union all\nselect {listed} from {before}",
-        )
-        reaches = reach_of(relations)
-        moments = connection.execute(reach_sql(reaches.values(), "_asked")).fetchone() or ()
-        places = related_sql(records, reaches, "_asked", moments)
-        if places:
-            connection.execute(f"insert into _places\n{places}")
-    make(f'"now {name}"', f"select {columns} from {quote(name)} where rowid in (from _places)")
+    make("_places", places_sql(scans, is_changed, since, as_of))
+    used = {records.key} | {c for r in relations for c in (r.same, r.event, r.anchor)}
+    listed = ", ".join(map(quote, sorted(used)))
     make(
-        f'"was {name}"',
-        f"select {columns} from {before}\nunion all\n"
-        f'select * from temp."now {name}"\n'
-        f"where {key} not in (select record_key from {touched})"
-        f" and {key} not in (select {key} from {before})",
+        "_asked",
+        f"select {listed} from {quote(name)} where rowid in (from _places)\n"
+        f"union all\nselect {listed} from {before}",
     )
-    for relation in relations:
-        for state in ("now", "was"):
-            near = near_sql(records, relation, f'temp."{state} {name}"', "_asked")
-            connection.execute(f"insert into {affected}\n{near}")
+    make(affected, f"select {key} as record_key from _asked")
+    if is_any := bool(connection.execute(f"from {affected} limit 1").fetchall()):
+        reaches = reach_of(relations)
+        moments = ()
+        if reaches:
+            moments = connection.execute(reach_sql(reaches.values(), "_asked")).fetchone() or ()
+        if places := related_sql(records, reaches, "_asked", moments):
+            connection.execute(f"insert into _places\n{places}")
+        there = f"from {quote(name)} where rowid in (from _places)"
+        make(f'"now {name}"', f"select {columns}, _run_id {there}")
+        make(
+            f'"was {name}"',
+            f"select {columns} from {before}\nunion all\n"
+            f'select {columns} from temp."now {name}" where not {is_changed}',
+        )
+        for relation in relations:
+            for state in ("now", "was"):
+                near = near_sql(records, relation, f'temp."{state} {name}"', "_asked")
+                connection.execute(f"insert into {affected}\n{near}")
+    else:
+        connection.execute(f"drop table {affected}")
     connection.execute("drop table _places")
-    connection.execute("drop table if exists _asked")
-    return True
+    connection.execute("drop table _asked")
+    return is_any
 
 
 def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:

@@ -301,6 +301,19 @@ def _drop_charts(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("drop table sqm.kpi_charts")
 
 
+def _note_runs(connection: duckdb.DuckDBPyConnection) -> None:
+    """What the keys in the log would have led to is computed anew once, with everything else."""
+    connection.execute("create table changes.runs (run_id varchar)")
+    tables = connection.execute(
+        "select table_name from duckdb_tables() where schema_name = 'changes'"
+        " and database_name = current_database() and starts_with(table_name, 'touched_')"
+    ).fetchall()
+    for (table,) in tables:
+        connection.execute(f"drop table changes.{quote(table)}")
+    connection.execute("update sqm.day_rows set fingerprint = ''")
+    connection.execute("update sqm.kept set definitions = ''")
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _make_schema,  # version 1
     _add_cursors,  # 2: pulls note whether they are full and how far they reach
@@ -311,6 +324,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _add_touched_rows,  # 7: what is touched is noted by segment, and what was set aside before
     _move_change_log,  # 8: staging is a file of its own
     _drop_charts,  # 9: charts are drawn from the values that are published
+    _note_runs,  # 10: the change log names the runs that changed records, not the records
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -121,7 +121,7 @@ def _move(
         f" {quote(record_type.key)} as record_key, 'inserted' as change from {TABLE}"
     )
     with transaction(connection):
-        note_changes(connection, record_type, _DELTA)
+        note_changes(connection, record_type, _DELTA, run_id)
         connection.execute(
             f"insert into {quote(record_type.name)}"
             f" ({columns}, _source, _run_id, _first_seen_at, _last_seen_at, _hash)\n"

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from sqm.changes import before_table, touched_table
 from sqm.expressions import literal, quote
 from sqm.measures import Scan
 from sqm.plan import Footing
@@ -33,27 +32,24 @@ class Reach:
     last: list[str]
 
 
-def asked_sql(scans: Sequence[Scan], since: datetime, as_of: datetime) -> str:
-    """The keys of changed records of one type, and of those that only time has moved.
+def places_sql(scans: Sequence[Scan], is_changed: str, since: datetime, as_of: datetime) -> str:
+    """The places of changed records of one type, and of those that only time has moved.
 
     Between `since` and `as_of` (UTC, naive) they have happened, or their cohorts have matured.
     """
     records = scans[0].records
-    name, key = quote(records.name), quote(records.key)
-    parts = [
-        f"select record_key from {touched_table(records.name)}",
-        f"select {key} from {before_table(records.name)}",
-    ]
+    name = quote(records.name)
+    parts = [f"select rowid as place from {name} where {is_changed}"]
     for column, matures_after_days in sorted(_timed_columns(scans)):
         ago, at = timedelta(days=matures_after_days), quote(column)
         first, last = since - ago, as_of - ago
         if _is_date(records, column):
             first, last = first - timedelta(days=1), last + timedelta(days=1)
         parts.append(
-            f"select {key} from {name} where {at} >= timestamp '{first}'"
+            f"select rowid from {name} where {at} >= timestamp '{first}'"
             f" and {at} <= timestamp '{last}'"
         )
-    return "select record_key from (\n" + "\nunion\n".join(parts) + "\n) where record_key not null"
+    return "\nunion\n".join(parts)
 
 
 def reach_of(relations: Iterable[Related]) -> dict[tuple[str, str], Reach]:

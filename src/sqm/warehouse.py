@@ -24,7 +24,6 @@ from sqm.changes import (
     before_table,
     hash_sql,
     table_columns,
-    touched_table,
 )
 from sqm.errors import SourceError, WarehouseError
 from sqm.expressions import quote
@@ -273,13 +272,8 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, project: Project
     present = _present(connection)
     for record_type in project.record_types.values():
         columns = table_columns(record_type)
-        key = columns[record_type.key]
-        for table, wanted in (
-            (quote(record_type.name), columns),
-            (before_table(record_type.name), columns),
-            (touched_table(record_type.name), {"record_key": key}),
-        ):
-            _shape(connection, path, table, wanted, present.get(table))
+        for table in (quote(record_type.name), before_table(record_type.name)):
+            _shape(connection, path, table, columns, present.get(table))
     _rehash(connection, project)
 
 
