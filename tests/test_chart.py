@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from charted import MEAN, MONDAY, RATE, REASON, SHARE, chart, finish, monday, signalled, sums
 from control_data import CIRCUIT, OJ, OJ2, VISC
+from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 from tables import evaluate, kpi, only, tables
 
@@ -292,6 +293,35 @@ def test_a_kpi_may_do_without_a_chart():
     values = chart(kpi("share", **SHARE, chart={"kind": "none"}), OJ, 50)
 
     assert values["chart"].unique().to_list() == [""]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"rules": ["we1", "we2", "we3", "we4", "ewma", "cusum"]},
+        {"rules": "nelson", "kind": "xmr", "phases": [{"from": "2025-03-03", "reason": REASON}]},
+        {"rules": ["we1", "ewma"], "baseline": ALL_OJ},
+    ],
+)
+def test_series_are_drawn_together_as_each_alone(policy: dict[str, Any]):
+    share = kpi("share", **SHARE, chart=policy)
+    series = {"": OJ, "East": OJ2, "North": [*range(2, 30, 2)], "South": OJ[5:]}
+    series["West"] = OJ2[:4]  # too few for limits
+    rows = [
+        # weeks without a record, in another place of each series
+        sums(share, each, [0.0 if week == 3 + len(name) else 50.0 for week in range(len(each))],
+             by="region" if name else "", segment=name)
+        for name, each in series.items()
+    ]  # fmt: skip
+    last = monday(max(map(len, series.values())) + 1)
+
+    together = finish(share, pl.concat(rows).sample(fraction=1, shuffle=True, seed=4), last)
+
+    alone = pl.concat([finish(share, each, last) for each in rows])
+    key = ["segment", "period_start"]
+    assert_frame_equal(together.sort(key), alone.sort(key), rel_tol=1e-12)
+    assert alone.filter(pl.col("chart") != "")["segment"].n_unique() >= 3
+    assert alone.filter(pl.col("signal") != "").height > 0
 
 
 def test_no_values_have_no_chart():

@@ -105,6 +105,7 @@ def add_months(day: date, months: int) -> date:
     return min(first + timedelta(days=day.day - 1), following - timedelta(days=1))
 
 
+@cache
 def parse_window(name: str) -> Window:
     """The window of that name.
 
