@@ -71,9 +71,9 @@ def _dense_sql(scan: Scan, touched: str) -> str:
     ]
     limit = before = ""
     if touched:
-        limit = f"where day in (from {needed})"
+        limit = f" where day in (from {needed})"
     if is_continued:
-        limit = f"where day >= (select min(day) from {needed})"
+        limit = f" where day >= (select min(day) from {needed})"
         sums = ", ".join(f"sum({name}) as {name}" for name in names)
         before = (
             f"left join (\n  select level, segment, {sums} from {day_rows}\n"
@@ -82,18 +82,17 @@ def _dense_sql(scan: Scan, touched: str) -> str:
         )
     return lines(
         f"select\n  {comma(['day', 'level', 'segment', *columns])}",
-        "from (",
-        "  select cast(unnest(generate_series(coalesce(min(day), $last_day), $last_day,"
+        "from (\n  from (",
+        "    select cast(unnest(generate_series(coalesce(min(day), $last_day), $last_day,"
         " interval 1 day)) as date) as day",
-        f"  from {day_rows}\n)",
+        f"    from {day_rows}\n  ){limit}\n)",
         "cross join (",
         f"  select '' as level, '' as segment union select level, segment from {day_rows}\n)",
         f"semi join (select distinct level, segment {touched}) using (level, segment)"
         if touched
         else "",
-        f"left join {day_rows} as d using (day, level, segment)",
+        f"left join (from {day_rows}{limit}) as d using (day, level, segment)",
         before,
-        limit,
     )
 
 
