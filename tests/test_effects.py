@@ -269,6 +269,33 @@ def test_a_stock_counts_rows_open_when_the_period_ends():
 
 
 @pytest.mark.parametrize(
+    ("offending", "found"),
+    [
+        pytest.param({}, [1, 1, 1, 1], id="never open, by its own account"),
+        pytest.param({"resolved_at": "order"}, [1, 1, 2, 2], id="when it ended is not known"),
+    ],
+)
+def test_what_ended_before_it_began_takes_no_other_row_away(offending, found):
+    line = {"records": "tickets"}  # no record at all: it could be open on any day
+    turned = {"opened_at": "2026-11-03 08:00:00", "resolved_at": "2026-11-02 08:00:00"}
+    ticket = {"ticket_id": "1", "opened_at": "2026-11-01 08:00:00", "resolved_at": None}
+    connection = with_quarantine(
+        tables(tickets=[ticket]),
+        line,
+        {"records": "tickets", "record": turned, "offending": offending},
+    )
+
+    values = evaluate(
+        connection,
+        kpi("point_in_time", records="tickets", unit="records",
+            **{"from": "opened_at", "until": "resolved_at"}),
+    )  # fmt: skip
+
+    each = [effect(values, period_start=f"2026-11-0{day}")[0] for day in (1, 2, 3, 4)]
+    assert each == found
+
+
+@pytest.mark.parametrize(
     ("limit", "status"),
     [
         pytest.param(None, "ok", id="no limit"),

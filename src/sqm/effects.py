@@ -236,7 +236,13 @@ def _entries(
         for d in dimensions
     ]
     began = _local_day(part.at, record_type, zone)
-    until = f"{_local_day(part.until, record_type, zone)}" if part.until else "null::date"
+    until, is_reversed = "null::date", "false"
+    if part.until:
+        ends = _local_day(part.until, record_type, zone)
+        is_reversed = f"coalesce({ends} < {began}, false)"
+        until = f"case when not {is_reversed} then {ends} end"
+        # what ended before it began was never open; if it is blamed for that, its end is not known
+        is_reversed += f" and {_flag('ok', part.at)} and {_flag('ok', part.until)}"
     # an anchor that is empty, and not for what the row is blamed, puts it into no period
     at_all = f"not {_flag('ok', part.at)} or {quote(part.at)} is not null"
     future = f"coalesce(cast({quote(part.at)} as timestamp) >= _as_of, false)"
@@ -245,7 +251,8 @@ def _entries(
         f"select {began} as began, {until} as until, cast(_since as date) as since,"
         f" {''.join(f'{k}, ' for k in known)}count(*)::bigint as n\n"
         f"from {_table(part.records)}\n"
-        f"where ({at_all}) and not {future} and {_could_meet(part.where, record_type)}\n"
+        f"where ({at_all}) and not {future} and not ({is_reversed})\n"
+        f"  and {_could_meet(part.where, record_type)}\n"
         "group by all",
     )
 
