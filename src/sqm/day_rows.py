@@ -22,7 +22,7 @@ from sqm.errors import WarehouseError
 from sqm.expressions import quote
 from sqm.frames import make_table, read_frame
 from sqm.measures import Scan
-from sqm.plan import RECORDS, Scope
+from sqm.plan import IS_NOW, RECORDS, Scope
 from sqm.touched import ROWS, near_sql, places_sql, reach_of, reach_sql, related_sql
 from sqm.transactions import transaction
 
@@ -86,44 +86,43 @@ def _make_changes(
     scans: Sequence[Scan],
     since: datetime,
 ) -> set[str]:
-    """The tables `was_<scan>` and `now_<scan>`: day rows of the affected records, then and now.
+    """The tables `scan_<scan>` of the affected records, as they were and as they are.
 
-    The names of the scans that have any. The plan reads the records as they were, and as they are,
-    from temporary tables that have the name of the record table and so hide it.
+    The names of the scans that have any. The plan reads both states from temporary tables that have
+    the name of the record table and so hide it.
     """
+    then = replace(asked, as_of=since.replace(tzinfo=UTC))
     by_type: dict[str, list[Scan]] = {}
     for scan in scans:
         by_type.setdefault(scan.records.name, []).append(scan)
     affected = {
         records: each
         for records, each in by_type.items()
-        if _make_states(connection, each, since, asked.moment)
+        if _make_states(connection, each, then, asked)
     }
     names = {scan.name for each in affected.values() for scan in each}
     if not names:
         return names
     plan = asked.plan(Scope(frozenset(names), affected_only=True))
-    then = replace(asked, as_of=since.replace(tzinfo=UTC))
-    for state, computation in (("was", then), ("now", asked)):
-        for records in affected:
-            connection.execute(f'alter table temp."{state} {records}" rename to {quote(records)}')
-        make_day_rows(connection, computation, plan)
-        for name in names:
-            connection.execute(f"alter table scan_{name} rename to {state}_{name}")
-        drop_tables(connection, plan.day_rows)
-        for records in affected:
-            connection.execute(f"drop table temp.{quote(records)}")
+    make_day_rows(connection, asked, plan)
+    made = {f"scan_{name}" for name in names}
+    drop_tables(connection, (step for step in plan.day_rows if step.table not in made))
     for records in affected:
+        connection.execute(f"drop table temp.{quote(records)}")
         connection.execute(f"drop table affected_{records}")
     return names
 
 
 def _make_states(
-    connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan], since: datetime, as_of: datetime
+    connection: duckdb.DuckDBPyConnection,
+    scans: Sequence[Scan],
+    then: Computation,
+    now: Computation,
 ) -> bool:
     """The affected records of a type and all that they may be related to, as they were and are.
 
-    Whether there are any: the tables `affected_<records>`, `was <records>` and `now <records>`.
+    Whether there are any: the table `affected_<records>`, and one of both states that hides the
+    record table, with the columns that plan.Scope names.
     """
     records = scans[0].records
     name, key = records.name, quote(records.key)
@@ -134,7 +133,7 @@ def _make_states(
     def make(table: str, sql: str) -> None:
         connection.execute(f"create or replace temp table {table} as\n{sql}")
 
-    make("_places", places_sql(scans, is_changed, since, as_of))
+    make("_places", places_sql(scans, is_changed, then.moment, now.moment))
     used = {records.key} | {c for r in relations for c in (r.same, r.event, r.anchor)}
     listed = ", ".join(map(quote, sorted(used)))
     make(
@@ -150,17 +149,18 @@ def _make_states(
             moments = connection.execute(reach_sql(reaches.values(), "_asked")).fetchone() or ()
         if places := related_sql(records, reaches, "_asked", moments):
             connection.execute(f"insert into _places\n{places}")
-        there = f"from {quote(name)} where rowid in (from _places)"
-        make(f'"now {name}"', f"select {columns}, _run_id {there}")
-        make(
-            f'"was {name}"',
-            f"select {columns} from {before}\nunion all\n"
-            f'select {columns} from temp."now {name}" where not {is_changed}',
+        was, is_now = (
+            f"select {columns}, _run_id, {state} as {IS_NOW},"
+            f" timestamp '{computation.moment}' as _as_of, date '{computation.today}' as _today"
+            for state, computation in (("false", then), ("true", now))
         )
+        states = f"temp.{quote(name)}"
+        make(states, f"{is_now} from main.{quote(name)} where rowid in (from _places)")
+        connection.execute(f"insert into {states} {was} from {states} where not {is_changed}")
+        connection.execute(f"insert into {states} {was} from {before}")
         for relation in relations:
-            for state in ("now", "was"):
-                near = near_sql(records, relation, f'temp."{state} {name}"', "_asked")
-                connection.execute(f"insert into {affected}\n{near}")
+            near = near_sql(records, relation, states, "_asked")
+            connection.execute(f"insert into {affected}\n{near}")
     else:
         connection.execute(f"drop table {affected}")
     connection.execute("drop table _places")
@@ -173,19 +173,25 @@ def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     table, name = f"days.{quote(scan.name)}", scan.name
     measures = [RECORDS, *scan.measures.values()]
     lists = list(scan.lists.values())
-    numbers = [f"coalesce(n.{m}, 0) - coalesce(w.{m}, 0) as {m}" for m in measures]
-    amounts = [f"n.{column} as come_{column}, w.{column} as gone_{column}" for column in lists]
-    differs = [f"n.{m} is distinct from w.{m}" for m in measures]
-    differs += [f"list_sort(n.{c}) is distinct from list_sort(w.{c})" for c in lists]
+    kept = connection.sql(f"select {', '.join(measures)} from {table} limit 0")
+    numbers = [
+        f"cast(sum(if({IS_NOW}, {m}, -{m})) as {kind}) as {m}"
+        for m, kind in zip(measures, kept.types, strict=True)
+    ]
+    amounts = [
+        f"any_value({column}) filter (where {state}) as {change}_{column}"
+        for column in lists
+        for change, state in (("come", IS_NOW), ("gone", f"not {IS_NOW}"))
+    ]
+    differs = [f"{m} <> 0" for m in measures]
+    differs += [f"list_sort(come_{c}) is distinct from list_sort(gone_{c})" for c in lists]
     connection.execute(
         "create or replace temp table exchanged as\n"
-        f"select {', '.join([_KEYS, *numbers, *amounts])}\n"
-        f"from now_{name} as n full join was_{name} as w using ({_KEYS})\n"
+        f"from (select {', '.join([_KEYS, *numbers, *amounts])}\n"
+        f"from scan_{name} group by {_KEYS})\n"
         f"where {' or '.join(differs)}"
     )
-    connection.execute(f"drop table now_{name}")
-    connection.execute(f"drop table was_{name}")
-    kept = connection.sql(f"select {', '.join(measures)} from {table} limit 0")
+    connection.execute(f"drop table scan_{name}")
     floating = {m for m, kind in zip(measures, kept.types, strict=True) if kind == "DOUBLE"}
     sums = [f"{_sum(m, is_exact=m not in floating)} as {m}" for m in measures]
     source = f"exchanged as d left join {table} as k using ({_KEYS})"

@@ -44,11 +44,11 @@ class Lookups:
         return lookup
 
 
-def lookup_sql(lookup: Lookup, wanted: Iterable[str], limit: str = "") -> str:
+def lookup_sql(lookup: Lookup, wanted: Iterable[str], limit: str = "", state: str = "") -> str:
     """The query for the nearest related record: `_record` and the moment of its `event`.
 
     wanted: conditions on record `t`, one of which it meets if its answer counts; `limit`: one that
-    it must meet besides.
+    it must meet besides; `state`: a column that both records must have in common.
     """
     relation = lookup.relation
     table = records_sql(lookup.records, lookup.clocks)
@@ -56,19 +56,21 @@ def lookup_sql(lookup: Lookup, wanted: Iterable[str], limit: str = "") -> str:
     counts = f" and ({render(relation.where)})" if relation.where else ""
     asked = " or\n      ".join(dict.fromkeys(f"({text})" for text in wanted)) or "true"
     limited = f"\n    and {limit}" if limit else ""
+    side = ">" if relation.after else "<"
+    with_state, same_state = (f", {state}", f" and t.{state} = o.{state}") if state else ("", "")
     return (
         "with _asked as (\n"
-        f"  select {RECORD}, {same} as same, {mine} as mine\n"
+        f"  select {RECORD}, {same} as same, {mine} as mine{with_state}\n"
         f"  from {table} as t\n"
         f"  where {same} is not null and {mine} is not null\n    and ({asked}){limited}\n"
         ")\n"
         f"select t.{RECORD}, o.event\n"
         "from _asked as t\n"
         "asof join (\n"
-        f"  select {same} as same, {event} as event\n"
+        f"  select {same} as same, {event} as event{with_state}\n"
         f"  from {table}\n"
         f"  where {same} is not null and {event} < $as_of{counts}\n"
-        f") as o on t.same = o.same and o.event {'>' if relation.after else '<'} t.mine\n"
+        f") as o on t.same = o.same{same_state} and o.event {side} t.mine\n"
         f"where {_near('o.event', 't.mine', relation, lookup.within_days)}"
     )
 

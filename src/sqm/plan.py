@@ -31,6 +31,8 @@ from sqm.statements import Step, comma, create_step, lines
 NOT_RECORDED = "(not recorded)"
 RECORDS = "records"  # column of the day rows: how many records they are made of
 
+IS_NOW = "_is_now"  # column of what has two states: whether it is as now, or as it was
+
 _IS_AFFECTED = "t.{key} in (select record_key from affected_{records})"
 
 
@@ -39,7 +41,9 @@ class Scope:
     """What a plan computes anew; everything, unless said otherwise.
 
     scans: the day rows of these scans; None: of all.
-    affected_only: of the records whose keys are in the table `affected_<records>` (`record_key`).
+    affected_only: of the records whose keys are in the table `affected_<records>` (`record_key`),
+    in two states at once. The records have IS_NOW, and the moment of their state as `_as_of` and
+    `_today`; the day rows have IS_NOW.
     by_period: the values of the cells in the table `touched_periods` (`footing`, `window`,
     `period_start`, `period_end`, `level`, `segment`), of the KPIs on these footings.
     """
@@ -209,30 +213,39 @@ def _lookup_steps(scans: Scans, scope: Scope) -> Iterator[Step]:
         side = "after" if relation.after else "before"
         purpose = f"nearest of {lookup.records.name} {side} each, by {relation.same}"
         limited = limit.format(key=quote(lookup.records.key), records=lookup.records.name)
-        sql = lookup_sql(lookup, [text for _, text in wanted], limited)
-        yield create_step(purpose, lookup.name, sql)
+        state = IS_NOW if scope.affected_only else ""
+        sql = lookup_sql(lookup, [text for _, text in wanted], limited, state)
+        yield create_step(purpose, lookup.name, _of_state(sql, scope))
 
 
 def _day_rows_step(scan: Scan, scope: Scope) -> Step:
     purpose = f"one pass over {scan.records.name} by {scan.at}"
-    return create_step(purpose, f"scan_{scan.name}", _scan_sql(scan, scope))
+    return create_step(purpose, f"scan_{scan.name}", _of_state(_scan_sql(scan, scope), scope))
+
+
+def _of_state(sql: str, scope: Scope) -> str:
+    """The statement; of two states each has its own moment, as a column."""
+    if not scope.affected_only:
+        return sql
+    return sql.replace("$as_of", "_as_of").replace("$today", "_today")
 
 
 def _scan_sql(scan: Scan, scope: Scope) -> str:
     dimensions = list(dict.fromkeys(d for grouping in scan.groupings for d in grouping))
     at = f"t.{quote(scan.at)}"
-    inner = [f"{scan.day_of('t')} as day"]
+    keys = ["day", *([IS_NOW] if scope.affected_only else [])]
+    inner = [f"{scan.day_of('t')} as day", *(f"t.{key}" for key in keys[1:])]
     inner += [
         f"coalesce(cast(t.{quote(d)} as varchar), {literal(NOT_RECORDED)}) as {quote(d)}"
         for d in dimensions
     ]
     inner += [f"({sql}) as {name}" for sql, name in scan.conditions.items()]
     inner += [f"({sql}) as {name}" for sql, name in scan.amounts.items()]
-    outer = ["day", f"{_grouping_name(scan.groupings, dimensions)} as level"]
+    outer = [*keys, f"{_grouping_name(scan.groupings, dimensions)} as level"]
     outer.append(f"{_segment(scan.groupings, dimensions)} as segment")
     outer.append(f"count(*) as {RECORDS}")
     outer += [f"{sql} as {name}" for sql, name in (scan.measures | scan.lists).items()]
-    sets = ", ".join(f"({', '.join(['day', *map(quote, g)])})" for g in scan.groupings)
+    sets = ", ".join(f"({', '.join([*keys, *map(quote, g)])})" for g in scan.groupings)
     bound = f"{at} <= $today" if scan.is_by_date else f"{at} < $as_of"
     limit = ""
     if scope.affected_only:
