@@ -174,8 +174,8 @@ def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     measures = [RECORDS, *scan.measures.values()]
     lists = list(scan.lists.values())
     kept = connection.sql(f"select {', '.join(measures)} from {table} limit 0")
-    numbers = [
-        f"cast(sum(if({IS_NOW}, {m}, -{m})) as {kind}) as {m}"
+    numbers = [  # a count of conditions that are all unknown is null
+        f"coalesce(cast(sum(if({IS_NOW}, {m}, -{m})) as {kind}), 0) as {m}"
         for m, kind in zip(measures, kept.types, strict=True)
     ]
     amounts = [
