@@ -296,6 +296,32 @@ def test_what_ended_before_it_began_takes_no_other_row_away(offending, found):
 
 
 @pytest.mark.parametrize(
+    ("offending", "found"),
+    [
+        pytest.param({"opened_at": "long"}, [1, 2, 1, 1], id="the anchor is taken at its word"),
+        pytest.param({"resolved_at": "long"}, [1, 2, 2, 2], id="the end that is blamed is not"),
+    ],
+)
+def test_the_end_of_a_row_is_taken_at_its_word_unless_a_rule_blames_it(offending, found):
+    """Tickets faced per day: one that is accepted, one set aside for lasting too long."""
+    ticket = {"ticket_id": "1", "opened_at": "2026-11-01 08:00:00", "resolved_at": None}
+    long = {"opened_at": "2026-11-02 08:00:00", "resolved_at": "2026-11-03 08:00:00"}
+    connection = with_quarantine(
+        tables(tickets=[ticket]), {"records": "tickets", "record": long, "offending": offending}
+    )
+
+    values = evaluate(
+        connection,
+        kpi("point_in_time", records="tickets", unit="records", direction="lower_is_better",
+            **{"from": "opened_at", "until": "resolved_at"}),
+    )  # fmt: skip
+
+    # the worst case at the end of each day: the ticket that is open, and the one aside
+    each = [effect(values, period_start=f"2026-11-0{day}")[1] for day in (1, 2, 3, 4)]
+    assert each == found
+
+
+@pytest.mark.parametrize(
     ("limit", "status"),
     [
         pytest.param(None, "ok", id="no limit"),

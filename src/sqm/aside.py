@@ -109,7 +109,7 @@ def explain(project: Project, row: AsideRow) -> str:
 
 def kpis_over(project: Project, records: str) -> list[str]:
     """The KPIs that count records of the type."""
-    from sqm.effects import parts_of
+    from sqm.quarantined import parts_of
 
     return [kpi.name for kpi in project.kpis if records in {part.records for part in parts_of(kpi)}]
 

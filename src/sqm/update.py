@@ -17,11 +17,11 @@ import polars as pl
 from sqm.chart import chart_values
 from sqm.compute import Computation, judge_periods, with_quarantine
 from sqm.day_rows import update_day_rows
-from sqm.effects import changed_days, keep_aside
 from sqm.expressions import literal, quote
 from sqm.frames import make_table, read_frame
 from sqm.ledger import KEY_HASH, WITHDRAWN, Provenance, keep_values
 from sqm.plan import EVERYTHING, Footing, Plan, Scope
+from sqm.quarantined import changed_days, keep_aside
 from sqm.snapshot import COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS
 from sqm.touched import (
     CELLS,
