@@ -23,7 +23,7 @@ from sqm.clock_queries import (
 )
 from sqm.clocks import Clock
 from sqm.effects import with_effects
-from sqm.frames import make_table, read_frame
+from sqm.frames import drop_tables, make_table, read_frame
 from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi, Quantile
 from sqm.local_time import utc_naive
@@ -79,7 +79,7 @@ def compute_values(
     plan = asked.plan()
     make_day_rows(connection, asked, plan)
     judged = judge_periods(connection, asked, plan)
-    drop_tables(connection, plan.day_rows)
+    drop_tables(connection, (step.table for step in plan.day_rows))
     return chart_values(with_quarantine(connection, asked, judged), asked.kpis, asked.today)
 
 
@@ -94,8 +94,7 @@ def make_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation, pla
     """Read the records: the tables `scan_<scan>` of the plan."""
     make_clock_tables(connection, plan.clocks, asked.calendars, asked.record_types, asked.as_of)
     _run(connection, plan.day_rows, asked)
-    for table in (CALENDAR_DAYS, *map(clock_table, plan.clocks)):
-        connection.execute(f"drop table if exists {table}")
+    drop_tables(connection, (CALENDAR_DAYS, *map(clock_table, plan.clocks)))
 
 
 def judge_periods(
@@ -108,14 +107,8 @@ def judge_periods(
     kpis = [kpi for kpi in asked.kpis if kpi.name in plan.results]
     sums = ((kpi, _sums(connection, plan, kpi, rows)) for kpi in kpis)
     judged = judge_values(sums, asked.today)
-    drop_tables(connection, plan.periods)
+    drop_tables(connection, (step.table for step in plan.periods))
     return judged
-
-
-def drop_tables(connection: duckdb.DuckDBPyConnection, made_by: Iterable[Step]) -> None:
-    """Drop what these steps have made."""
-    for table in filter(None, (step.table for step in made_by)):
-        connection.execute(f"drop table if exists {table}")
 
 
 def _run(connection: duckdb.DuckDBPyConnection, work: Sequence[Step], asked: Computation) -> None:

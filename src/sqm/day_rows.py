@@ -8,7 +8,7 @@ time they lie. Rows that differ afterwards are noted in `sqm.touched_rows`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import duckdb
@@ -16,14 +16,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sqm.changes import before_table, consume_changes, is_changed_sql
-from sqm.compute import Computation, drop_tables, make_day_rows
+from sqm.affected import Span, related_table
+from sqm.changes import consume_changes
+from sqm.compute import Computation, make_day_rows
 from sqm.errors import WarehouseError
 from sqm.expressions import quote
-from sqm.frames import make_table, read_frame
+from sqm.frames import drop_tables, make_table, read_frame
 from sqm.measures import Scan
-from sqm.plan import IS_NOW, RECORDS, Scope
-from sqm.touched import ROWS, near_sql, places_sql, reach_of, reach_sql, related_sql
+from sqm.plan import RECORDS, Scope, exchange_table
+from sqm.states import make_states
+from sqm.touched import ROWS
 from sqm.transactions import transaction
 
 NOISE = 1e-12  # of its parts: what a sum of floating-point amounts leaves where nothing is left
@@ -46,30 +48,22 @@ def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -
         for name, (fingerprint, moment) in known.items()
         if _can_be_continued(made[name], fingerprint) and moment == since
     }
-    changed = _make_changes(connection, asked, [made[name] for name in sorted(continued)], since)
-    rest = asked.plan(Scope(scans=frozenset(made.keys() - continued)))
-    make_day_rows(connection, asked, rest)
+    exchanged = _exchange_records(
+        connection, asked, [made[name] for name in sorted(continued)], since
+    )
+    rest = {name: scan for name, scan in made.items() if name not in continued}
+    if rest:
+        make_day_rows(connection, asked, asked.plan(Scope(frozenset(rest))))
+    moved = [made[name] for name in known if name in exchanged or name in rest]
+    before = _extents(connection, moved)
     with transaction(connection):
-        for name, scan in made.items():
-            if name in known:
-                before = _first_day(connection, scan)
-                connection.execute(
-                    f"create or replace temp table _segments as {_segments_sql(scan)}"
-                )
-            if name in changed:
-                _merge(connection, scan)
-            elif name not in continued:
-                _replace(connection, scan, known[name][0] if name in known else "")
-            if name in known:
-                _note_beginnings(connection, scan, before, asked.last_day)
-            connection.execute("delete from sqm.day_rows where scan = ?", [name])
-            connection.execute(
-                "insert into sqm.day_rows values (?, ?, ?)",
-                [name, scan.fingerprint, asked.moment],
-            )
-        _forget_other_scans(connection, made)
+        _merge(connection, [made[name] for name in sorted(exchanged)])
+        for name, scan in rest.items():
+            _replace(connection, scan, known[name][0] if name in known else "")
+        _note_beginnings(connection, moved, before, asked.last_day)
+        _note_scans(connection, made, asked.moment)
         consume_changes(connection)
-    drop_tables(connection, rest.day_rows)
+    drop_tables(connection, (f"scan_{name}" for name in rest))
 
 
 def _can_be_continued(scan: Scan, fingerprint: str) -> bool:
@@ -80,137 +74,81 @@ def _can_be_continued(scan: Scan, fingerprint: str) -> bool:
     return fingerprint == scan.fingerprint and not scan.clocks_read
 
 
-def _make_changes(
+def _exchange_records(
     connection: duckdb.DuckDBPyConnection,
     asked: Computation,
     scans: Sequence[Scan],
     since: datetime,
 ) -> set[str]:
-    """The tables `scan_<scan>` of the affected records, as they were and as they are.
+    """What affected records counted for and count for now: the tables `exchanged_<scan>`.
 
-    The names of the scans that have any. The plan reads both states from temporary tables that have
-    the name of the record table and so hide it.
+    The names of the scans whose day rows differ. The plan reads both states from temporary tables
+    that have the name of the record table and so hide it.
     """
+    span = Span(since, asked.moment)
     then = replace(asked, as_of=since.replace(tzinfo=UTC))
     by_type: dict[str, list[Scan]] = {}
     for scan in scans:
         by_type.setdefault(scan.records.name, []).append(scan)
-    affected = {
-        records: each
-        for records, each in by_type.items()
-        if _make_states(connection, each, then, asked)
-    }
-    names = {scan.name for each in affected.values() for scan in each}
+    affected = [
+        each
+        for each in by_type.values()
+        if make_states(connection, each, span, then.today, asked.today)
+    ]
+    names = [scan.name for each in affected for scan in each]
     if not names:
-        return names
-    plan = asked.plan(Scope(frozenset(names), affected_only=True))
+        return set()
+    plan = asked.plan(Scope(frozenset(names), exchange=span))
     make_day_rows(connection, asked, plan)
-    made = {f"scan_{name}" for name in names}
-    drop_tables(connection, (step for step in plan.day_rows if step.table not in made))
-    for records in affected:
-        connection.execute(f"drop table temp.{quote(records)}")
-        connection.execute(f"drop table affected_{records}")
-    return names
+    exchanged = {exchange_table(name): name for name in names}
+    drop_tables(connection, (s.table for s in plan.day_rows if s.table not in exchanged))
+    for each in affected:
+        records = each[0].records
+        drop_tables(connection, (f"temp.{quote(records.name)}", related_table(records)))
+    sizes = [f"select '{name}', count(*) from {table}" for table, name in exchanged.items()]
+    rows = connection.execute("\nunion all\n".join(sizes)).fetchall()
+    differing = {name for name, size in rows if size}
+    drop_tables(connection, (exchange_table(name) for name in names if name not in differing))
+    return differing
 
 
-def _make_states(
-    connection: duckdb.DuckDBPyConnection,
-    scans: Sequence[Scan],
-    then: Computation,
-    now: Computation,
-) -> bool:
-    """The affected records of a type and all that they may be related to, as they were and are.
-
-    Whether there are any: the table `affected_<records>`, and one of both states that hides the
-    record table, with the columns that plan.Scope names.
-    """
-    records = scans[0].records
-    name, key = records.name, quote(records.key)
-    affected, columns = f"affected_{name}", ", ".join(map(quote, records.column_names))
-    before, is_changed = before_table(name), is_changed_sql(connection)
-    relations = list(dict.fromkeys(relation for scan in scans for relation in scan.marks))
-
-    def make(table: str, sql: str) -> None:
-        connection.execute(f"create or replace temp table {table} as\n{sql}")
-
-    make("_places", places_sql(scans, is_changed, then.moment, now.moment))
-    used = {records.key} | {c for r in relations for c in (r.same, r.event, r.anchor)}
-    listed = ", ".join(map(quote, sorted(used)))
-    make(
-        "_asked",
-        f"select {listed} from {quote(name)} where rowid in (from _places)\n"
-        f"union all\nselect {listed} from {before}",
-    )
-    make(affected, f"select {key} as record_key from _asked")
-    if is_any := bool(connection.execute(f"from {affected} limit 1").fetchall()):
-        reaches = reach_of(relations)
-        moments = ()
-        if reaches:
-            moments = connection.execute(reach_sql(reaches.values(), "_asked")).fetchone() or ()
-        if places := related_sql(records, reaches, "_asked", moments):
-            connection.execute(f"insert into _places\n{places}")
-        was, is_now = (
-            f"select {columns}, _run_id, {state} as {IS_NOW},"
-            f" timestamp '{computation.moment}' as _as_of, date '{computation.today}' as _today"
-            for state, computation in (("false", then), ("true", now))
-        )
-        states = f"temp.{quote(name)}"
-        make(states, f"{is_now} from main.{quote(name)} where rowid in (from _places)")
-        connection.execute(f"insert into {states} {was} from {states} where not {is_changed}")
-        connection.execute(f"insert into {states} {was} from {before}")
-        for relation in relations:
-            near = near_sql(records, relation, states, "_asked")
-            connection.execute(f"insert into {affected}\n{near}")
-    else:
-        connection.execute(f"drop table {affected}")
-    connection.execute("drop table _places")
-    connection.execute("drop table _asked")
-    return is_any
+def _merge(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) -> None:
+    """Add what is exchanged to the day rows of these scans, and note what differs."""
+    for scan in scans:
+        _make_merged(connection, scan)
+    merged = {scan.name: f"merged_{scan.name}" for scan in scans}
+    if not merged:
+        return
+    wrong = [f"select '{n}' from {table} where {RECORDS} < 0" for n, table in merged.items()]
+    for (name,) in connection.execute("\nunion all\n".join(wrong)).fetchall():
+        raise _changed_by_others(name)
+    noted = [f"select '{n}', {_KEYS} from {table}" for n, table in merged.items()]
+    connection.execute(f"insert into {ROWS}\n" + "\nunion all\n".join(noted))
+    for name, made in merged.items():
+        table = f"days.{quote(name)}"
+        connection.execute(f"delete from {table} where ({_KEYS}) in (select {_KEYS} from {made})")
+        connection.execute(f"insert into {table} by name from {made} where {RECORDS} > 0")
+    drop_tables(connection, merged.values())
 
 
-def _merge(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
-    """Take off what affected records counted for, add what they count for, note what differs."""
-    table, name = f"days.{quote(scan.name)}", scan.name
+def _make_merged(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
+    """The table `merged_<scan>`: the day rows that differ, with what is exchanged."""
+    table, exchanged = f"days.{quote(scan.name)}", exchange_table(scan.name)
     measures = [RECORDS, *scan.measures.values()]
-    lists = list(scan.lists.values())
     kept = connection.sql(f"select {', '.join(measures)} from {table} limit 0")
-    numbers = [  # a count of conditions that are all unknown is null
-        f"coalesce(cast(sum(if({IS_NOW}, {m}, -{m})) as {kind}), 0) as {m}"
-        for m, kind in zip(measures, kept.types, strict=True)
-    ]
-    amounts = [
-        f"any_value({column}) filter (where {state}) as {change}_{column}"
-        for column in lists
-        for change, state in (("come", IS_NOW), ("gone", f"not {IS_NOW}"))
-    ]
-    differs = [f"{m} <> 0" for m in measures]
-    differs += [f"list_sort(come_{c}) is distinct from list_sort(gone_{c})" for c in lists]
-    connection.execute(
-        "create or replace temp table exchanged as\n"
-        f"from (select {', '.join([_KEYS, *numbers, *amounts])}\n"
-        f"from scan_{name} group by {_KEYS})\n"
-        f"where {' or '.join(differs)}"
-    )
-    connection.execute(f"drop table scan_{name}")
     floating = {m for m, kind in zip(measures, kept.types, strict=True) if kind == "DOUBLE"}
-    sums = [f"{_sum(m, is_exact=m not in floating)} as {m}" for m in measures]
-    source = f"exchanged as d left join {table} as k using ({_KEYS})"
-    listed, joined = list(sums), ""
+    columns = [_KEYS] + [f"{_sum(m, is_exact=m not in floating)} as {m}" for m in measures]
+    source = f"{exchanged} as d left join {table} as k using ({_KEYS})"
+    joined, lists = "", list(scan.lists.values())
     if lists:
         _make_lists(connection, scan, source)
-        listed += [f"a.{column}" for column in lists]
+        columns += [f"a.{column}" for column in lists]
         joined = f" left join new_lists as a using ({_KEYS})"
     connection.execute(
-        "create or replace temp table merged as\n"
-        f"select {', '.join([_KEYS, *listed])}\nfrom {source}{joined}"
+        f"create or replace temp table merged_{scan.name} as\n"
+        f"select {', '.join(columns)}\nfrom {source}{joined}"
     )
-    if connection.execute(f"from merged where {RECORDS} < 0 limit 1").fetchall():
-        raise _changed_by_others(name)
-    connection.execute(f"delete from {table} where ({_KEYS}) in (select {_KEYS} from merged)")
-    connection.execute(f"insert into {table} by name from merged where {RECORDS} > 0")
-    connection.execute(f"insert into {ROWS} select '{name}', {_KEYS} from merged")
-    for made in ("exchanged", "merged", *(("new_lists",) if lists else ())):
-        connection.execute(f"drop table {made}")
+    drop_tables(connection, (exchanged, *(("new_lists",) if lists else ())))
 
 
 def _sum(measure: str, *, is_exact: bool) -> str:
@@ -299,43 +237,71 @@ def _replace(connection: duckdb.DuckDBPyConnection, scan: Scan, fingerprint: str
     connection.execute(f"create or replace table {table} as from {made}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """Where the day rows of a scan begin, and the segments of a stock."""
+
+    first: date | None
+    segments: frozenset[tuple[str, str]]  # level, segment
+
+
+def _extents(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) -> dict[str, _Extent]:
+    if not scans:
+        return {}
+    firsts = [f"select '{s.name}' as scan, min(day) from days.{quote(s.name)}" for s in scans]
+    found = dict(connection.execute("\nunion all\n".join(firsts)).fetchall())
+    segments: dict[str, set[tuple[str, str]]] = {}
+    if listed := [f"select '{s.name}', {_segments_sql(s)}" for s in scans if s.running]:
+        for name, level, segment in connection.execute("\nunion\n".join(listed)).fetchall():
+            segments.setdefault(name, set()).add((level, segment))
+    return {n: _Extent(first, frozenset(segments.get(n, ()))) for n, first in found.items()}
+
+
 def _note_beginnings(
-    connection: duckdb.DuckDBPyConnection, scan: Scan, before: date | None, last_day: date
+    connection: duckdb.DuckDBPyConnection,
+    scans: Sequence[Scan],
+    before: Mapping[str, _Extent],
+    last_day: date,
 ) -> None:
     """Note what differs because day rows begin earlier or later, or a segment is new or gone.
 
     Days before the first record have no values, so all days between two firsts differ. A stock has
-    a value for every period in each segment that ever was. `before` was the first day, and
-    `_segments` has the segments that there were.
+    a value for every period in each segment that ever was.
     """
-    segments = _segments_sql(scan)
-    firsts = sorted(day or last_day for day in (before, _first_day(connection, scan)))
-    note = f"insert into {ROWS} select '{scan.name}',"
-    if firsts[0] != firsts[1]:
-        connection.execute(
-            f"{note} cast(unnest(generate_series($first, $last, interval 1 day)) as date),"
-            f" level, segment from (from _segments union {segments} union select '', '')",
-            {"first": firsts[0], "last": firsts[1]},
-        )
-    if scan.running:
-        connection.execute(
-            f"{note} $first, level, segment from (\n"
-            f"(from _segments except {segments}) union all ({segments} except from _segments))",
-            {"first": firsts[0]},
-        )
+    now = _extents(connection, scans)
+    for scan in scans:
+        was, has = before[scan.name], now[scan.name]
+        firsts = sorted(day or last_day for day in (was.first, has.first))
+        note = f"insert into {ROWS} select '{scan.name}',"
+        if firsts[0] != firsts[1]:
+            # a segment that is gone has just been noted, on the days that it had
+            connection.execute(
+                f"{note} cast(unnest(generate_series($first, $last, interval 1 day)) as date),"
+                f" level, segment from (select {_segments_sql(scan)} union select '', ''"
+                f" union select level, segment from {ROWS} where scan = '{scan.name}')",
+                {"first": firsts[0], "last": firsts[1]},
+            )
+        for level, segment in sorted(was.segments ^ has.segments):
+            connection.execute(f"{note} ?, ?, ?", [firsts[0], level, segment])
 
 
 def _segments_sql(scan: Scan) -> str:
-    return f"select distinct level, segment from days.{quote(scan.name)}"
+    return f"level, segment from days.{quote(scan.name)}"
 
 
-def _first_day(connection: duckdb.DuckDBPyConnection, scan: Scan) -> date | None:
-    row = connection.execute(f"select min(day) from days.{quote(scan.name)}").fetchone()
-    return row[0] if row else None
-
-
-def _forget_other_scans(connection: duckdb.DuckDBPyConnection, made: Mapping[str, Scan]) -> None:
+def _note_scans(
+    connection: duckdb.DuckDBPyConnection, made: Mapping[str, Scan], moment: datetime
+) -> None:
+    """Note what the day rows of each scan are; forget those of scans that are no longer made."""
     for (name,) in connection.execute("select scan from sqm.day_rows").fetchall():
         if name not in made:
             connection.execute(f"drop table days.{quote(name)}")
             connection.execute("delete from sqm.day_rows where scan = ?", [name])
+    connection.execute(
+        "insert or replace into sqm.day_rows select unnest($scans), unnest($fingerprints), $moment",
+        {
+            "scans": list(made),
+            "fingerprints": [scan.fingerprint for scan in made.values()],
+            "moment": moment,
+        },
+    )

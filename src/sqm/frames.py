@@ -1,11 +1,11 @@
-"""Frames into DuckDB and back."""
+"""Frames into DuckDB and back, and what is made there for a while."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import duckdb
     import polars as pl
@@ -27,3 +27,9 @@ def read_frame(
     import polars as pl
 
     return pl.DataFrame(connection.sql(sql, params=params).to_arrow_table())
+
+
+def drop_tables(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:
+    """Drop these tables, as far as they are there; an empty name is that of no table."""
+    for table in filter(None, tables):
+        connection.execute(f"drop table if exists {table}")

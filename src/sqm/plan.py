@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
 
+from sqm.affected import AS_OF, IS_NOW, TODAY, Span, is_affected_sql, may_be_affected_sql
 from sqm.clock_queries import records_sql
 from sqm.clocks import Clock
 from sqm.expressions import LOCAL_TIME, literal, quote
@@ -31,25 +32,21 @@ from sqm.statements import Step, comma, create_step, lines
 NOT_RECORDED = "(not recorded)"
 RECORDS = "records"  # column of the day rows: how many records they are made of
 
-IS_NOW = "_is_now"  # column of what has two states: whether it is as now, or as it was
-
-_IS_AFFECTED = "t.{key} in (select record_key from affected_{records})"
-
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a plan computes anew; everything, unless said otherwise.
 
     scans: the day rows of these scans; None: of all.
-    affected_only: of the records whose keys are in the table `affected_<records>` (`record_key`),
-    in two states at once. The records have IS_NOW, and the moment of their state as `_as_of` and
-    `_today`; the day rows have IS_NOW.
+    exchange: between these moments, of affected records only (affected.py): the day rows are what
+    is to be added to those kept, in the tables `exchanged_<scan>`. Instead of its record table,
+    each type has one of its records in two states, with the columns named in affected.py.
     by_period: the values of the cells in the table `touched_periods` (`footing`, `window`,
     `period_start`, `period_end`, `level`, `segment`), of the KPIs on these footings.
     """
 
     scans: frozenset[str] | None = None
-    affected_only: bool = False
+    exchange: Span | None = None
     by_period: frozenset[str] | None = None
 
     def has(self, scan: str) -> bool:
@@ -204,7 +201,6 @@ def _local_time_step(zone: str, until: date) -> Step:
 
 
 def _lookup_steps(scans: Scans, scope: Scope) -> Iterator[Step]:
-    limit = _IS_AFFECTED if scope.affected_only else ""
     for lookup in scans.lookups.made.values():
         wanted = [asked for asked in lookup.wanted if scope.has(asked[0])]
         if lookup.wanted and not wanted:
@@ -212,28 +208,61 @@ def _lookup_steps(scans: Scans, scope: Scope) -> Iterator[Step]:
         relation = lookup.relation
         side = "after" if relation.after else "before"
         purpose = f"nearest of {lookup.records.name} {side} each, by {relation.same}"
-        limited = limit.format(key=quote(lookup.records.key), records=lookup.records.name)
-        state = IS_NOW if scope.affected_only else ""
-        sql = lookup_sql(lookup, [text for _, text in wanted], limited, state)
+        limit, state = "", ""
+        if scope.exchange:
+            limit, state = may_be_affected_sql(lookup.records), IS_NOW
+        sql = lookup_sql(lookup, [text for _, text in wanted], limit, state)
         yield create_step(purpose, lookup.name, _of_state(sql, scope))
 
 
 def _day_rows_step(scan: Scan, scope: Scope) -> Step:
     purpose = f"one pass over {scan.records.name} by {scan.at}"
-    return create_step(purpose, f"scan_{scan.name}", _of_state(_scan_sql(scan, scope), scope))
+    sql = _of_state(_scan_sql(scan, scope), scope)
+    if scope.exchange:
+        return create_step(
+            f"{purpose}, then and now", exchange_table(scan.name), _exchange_sql(scan, sql)
+        )
+    return create_step(purpose, f"scan_{scan.name}", sql)
+
+
+def exchange_table(scan: str) -> str:
+    return f"exchanged_{scan}"
+
+
+def _exchange_sql(scan: Scan, two_states: str) -> str:
+    """What is to be added to each day row; of amounts what came and what is gone."""
+    measures = [RECORDS, *scan.measures.values()]
+    columns = ["day", "level", "segment"]
+    columns += [f"coalesce(sum(if({IS_NOW}, {m}, -{m})), 0) as {m}" for m in measures]
+    columns += [
+        f"any_value({amounts}) filter (where {state}) as {change}_{amounts}"
+        for amounts in scan.lists.values()
+        for change, state in (("come", IS_NOW), ("gone", f"not {IS_NOW}"))
+    ]
+    differs = [f"{m} <> 0" for m in measures]
+    differs += [
+        f"list_sort(come_{amounts}) is distinct from list_sort(gone_{amounts})"
+        for amounts in scan.lists.values()
+    ]
+    return lines(
+        f"from (\nselect\n  {comma(columns)}",
+        f"from (\n{two_states}\n)",
+        "group by day, level, segment\n)",
+        f"where {' or '.join(differs)}",
+    )
 
 
 def _of_state(sql: str, scope: Scope) -> str:
     """The statement; of two states each has its own moment, as a column."""
-    if not scope.affected_only:
+    if scope.exchange is None:
         return sql
-    return sql.replace("$as_of", "_as_of").replace("$today", "_today")
+    return sql.replace("$as_of", AS_OF).replace("$today", TODAY)
 
 
 def _scan_sql(scan: Scan, scope: Scope) -> str:
     dimensions = list(dict.fromkeys(d for grouping in scan.groupings for d in grouping))
     at = f"t.{quote(scan.at)}"
-    keys = ["day", *([IS_NOW] if scope.affected_only else [])]
+    keys = ["day", *([IS_NOW] if scope.exchange else [])]
     inner = [f"{scan.day_of('t')} as day", *(f"t.{key}" for key in keys[1:])]
     inner += [
         f"coalesce(cast(t.{quote(d)} as varchar), {literal(NOT_RECORDED)}) as {quote(d)}"
@@ -247,10 +276,7 @@ def _scan_sql(scan: Scan, scope: Scope) -> str:
     outer += [f"{sql} as {name}" for sql, name in (scan.measures | scan.lists).items()]
     sets = ", ".join(f"({', '.join([*keys, *map(quote, g)])})" for g in scan.groupings)
     bound = f"{at} <= $today" if scan.is_by_date else f"{at} < $as_of"
-    limit = ""
-    if scope.affected_only:
-        affected = _IS_AFFECTED.format(key=quote(scan.records.key), records=scan.records.name)
-        limit = f"  and {affected}"
+    limit = f"  and {is_affected_sql(scan, scope.exchange)}" if scope.exchange else ""
     return lines(
         f"select\n  {comma(outer)}",
         f"from (\n  select\n    {comma(inner, 4)}",

@@ -24,11 +24,13 @@ from sqm.plan import EVERYTHING, Footing, Plan, Scope
 from sqm.quarantined import changed_days, keep_aside
 from sqm.snapshot import COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS
 from sqm.touched import (
+    ASKED,
     CELLS,
     PERIODS,
     ROWS,
+    Passed,
     cells_sql,
-    passed_days_sql,
+    passed_days,
     periods_sql,
 )
 from sqm.transactions import transaction
@@ -76,7 +78,7 @@ def renew_values(
     judged = _judge(connection, asked, Scope(by_period=touched))
     renewed = with_quarantine(connection, asked, judged)
     keep_values(connection, renewed, provenance, RENEWED)
-    for table in (CELLS, PERIODS, RENEWED, "asked_values"):
+    for table in (CELLS, PERIODS, RENEWED, ASKED):
         connection.execute(f"drop table {table}")
     _settle(connection, asked)
     return None
@@ -88,17 +90,17 @@ def kept_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl
     The ledger also keeps what is not computed now: values that were withdrawn, and those of later
     moments or of other definitions.
     """
-    make_table(connection, "asked_values", _asked_values(asked))
+    make_table(connection, ASKED, _asked_values(asked))
     listed = ", ".join(f"v.{quote(name)}" for name in (*LEDGER_COLUMNS, *FIRST_COLUMNS))
     values = read_frame(
         connection,
         f"select {listed} from sqm.kpi_values as v\n"
-        'join asked_values as a using (kpi, "window", "by")\n'
+        f'join {ASKED} as a using (kpi, "window", "by")\n'
         f"where {_IS_KEPT}\n"
         'order by a.place, "window", "by", segment, period_start, period_end',
         {"last_day": asked.last_day, "today": asked.today},
     )
-    connection.execute("drop table asked_values")
+    connection.execute(f"drop table {ASKED}")
     return values
 
 
@@ -148,11 +150,11 @@ def _kept_moment(connection: duckdb.DuckDBPyConnection, asked: Computation) -> d
 
     After a computation as of an earlier moment the ledger still has values of the later one.
     """
-    row = connection.execute("from sqm.kept").fetchone()
-    if not asked.kpis or row is None:
+    rows = connection.execute("from sqm.kept").fetchall()
+    if not asked.kpis or not rows:
         return None
-    moment: datetime = row[0]
-    _, definitions, newest = row
+    moment: datetime
+    [(moment, definitions, newest)] = rows
     return moment if definitions == _definitions(asked) and newest <= asked.moment else None
 
 
@@ -170,27 +172,17 @@ def _make_touched_tables(
     The footings that have any.
     """
     plan = asked.plan()
+    make_table(connection, ASKED, _asked_values(asked, plan))
     footings = {footing.name: footing for footing in plan.footings.values()}
     passed = _passed_days(connection, asked, plan, since)
-    cells = [cells_sql(each, passed[name], asked.last_day) for name, each in footings.items()]
-    listed = "\nunion all\n".join(cells)
-    connection.execute(f"create or replace temp table {CELLS} as\n{listed}")
-    windows = {
-        name: dict.fromkeys(
-            window
-            for kpi in asked.kpis
-            if plan.footings[kpi.name].name == name
-            for window in kpi.parsed_windows()
-        )
-        for name in footings
-    }
+    connection.execute(cells_sql(footings.values(), passed, asked.last_day))
+    windows = dict.fromkeys(window for kpi in asked.kpis for window in kpi.parsed_windows())
     connection.execute(periods_sql(windows))
-    make_table(connection, "asked_values", _asked_values(asked, plan))
     connection.execute(
         f"create or replace temp table {RENEWED} as\n"
         f"select *, {KEY_HASH} as _key from (\n"
         'select a.kpi, t."window", t.period_start, t.period_end, a."by", t.segment\n'
-        f"from {PERIODS} as t join asked_values as a\n"
+        f"from {PERIODS} as t join {ASKED} as a\n"
         '  on a.footing = t.footing and a."window" = t."window" and a."by" = t.level)'
     )
     rows = connection.execute(f"select distinct footing from {PERIODS}").fetchall()
@@ -199,19 +191,18 @@ def _make_touched_tables(
 
 def _passed_days(
     connection: duckdb.DuckDBPyConnection, asked: Computation, plan: Plan, since: datetime
-) -> dict[str, list[str]]:
-    """Queries for days that differ in all segments, by footing: time has passed, or quarantine."""
+) -> list[Passed]:
+    """The days that differ in all segments: time has passed, or quarantine."""
     then = replace(asked, as_of=since.replace(tzinfo=UTC))
     matures: dict[str, set[int]] = {}
     for kpi in asked.kpis:
         name = plan.footings[kpi.name].name
         matures.setdefault(name, set()).add(kpi.matures_after_days)
+    passed: list[Passed] = []
     # within a day nothing is over, mature or final that was not before
-    is_same_day = (then.today, then.last_day) == (asked.today, asked.last_day)
-    passed = {
-        name: [] if is_same_day else passed_days_sql(then.today, asked.today, days)
-        for name, days in matures.items()
-    }
+    if (then.today, then.last_day) != (asked.today, asked.last_day):
+        for name, days in matures.items():
+            passed += passed_days(name, then.today, asked.today, days)
     aside = changed_days(
         connection,
         asked.kpis,
@@ -225,9 +216,7 @@ def _passed_days(
         footing = plan.footings[kpi_name]
         # a period that reaches back before the first day with a value holds that day as well
         first = _first_day(connection, footing) or asked.last_day
-        start, end = max(begin, first), max(end, first)
-        series = f"generate_series(date '{start}', date '{end}', interval 1 day)"
-        passed[footing.name].append(f"select cast(unnest({series}) as date) as day")
+        passed.append(Passed(footing.name, max(begin, first), max(end, first)))
     return passed
 
 

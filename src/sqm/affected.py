@@ -1,0 +1,172 @@
+"""Affected: the records that can count otherwise than when the values were last kept.
+
+In: the change log (changes.py), two moments of computation. A record is asked for when it changed,
+or when time has passed one of its timestamps; those that ask for it, or whose answer it may have
+been, are related to it:
+
+    change log, time --> records asked for --> related records --> what they count for, then and now
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqm.expressions import quote
+from sqm.measures import Scan
+from sqm.records import RecordType
+from sqm.terms import Related
+
+IS_NOW = "_is_now"  # column of what has two states: whether it is as now, or as it was
+IS_CHANGED = "_is_changed"  # columns of the records in two states
+IS_ASKED = "_is_asked"
+AS_OF = "_as_of"  # the moment of the state, and its local day
+TODAY = "_today"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Two moments of computation (UTC, naive), the earlier first."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A stretch of time, as SQL: from the earliest of `first` to the latest of `last`."""
+
+    first: list[str]
+    last: list[str]
+
+
+def related_table(records: RecordType) -> str:
+    """The table with the keys of affected records that were not asked for (`record_key`)."""
+    return quote(f"related_{records.name}")
+
+
+def places_sql(scans: Sequence[Scan], is_changed: str, span: Span) -> str:
+    """The places of the records of one type that are asked for."""
+    name = quote(scans[0].records.name)
+    parts = [f"select rowid as place from {name} where {is_changed}"]
+    moved = dict.fromkeys(moment for scan in scans for moment in _moved(scan, span, ""))
+    parts += [f"select rowid from {name} where {moment}" for moment in moved]
+    return "\nunion\n".join(parts)
+
+
+def is_affected_sql(scan: Scan, span: Span) -> str:
+    """Whether record `t`, in two states, can count otherwise in a scan."""
+    key = f"t.{quote(scan.records.key)}"
+    moved = [f"({moment})" for moment in _moved(scan, span, "t.")]
+    ways = [f"t.{IS_CHANGED}", *moved, f"{key} in (from {related_table(scan.records)})"]
+    return f"({' or '.join(ways)})"
+
+
+def may_be_affected_sql(records: RecordType) -> str:
+    """Whether record `t`, in two states, can count otherwise in any scan."""
+    return f"(t.{IS_ASKED} or t.{quote(records.key)} in (from {related_table(records)}))"
+
+
+def reach_of(relations: Iterable[Related]) -> dict[tuple[str, str], Reach]:
+    """Where records lie that may ask about others, or answer, by what is the same and a timestamp.
+
+    The timestamp is quoted.
+
+    Relations that look at the same columns are answered by one look at the records.
+    """
+    found: dict[tuple[str, str], Reach] = {}
+    for relation in relations:
+        event, mine = quote(relation.event), quote(relation.anchor)
+        near, far = f"to_days({relation.within_days})", f"to_days({2 * relation.within_days})"
+        asking = found.setdefault((relation.same, mine), Reach([], []))
+        asking.first.append(f"min({event}) - {near}")
+        asking.last.append(f"max({event}) + {near}")
+        answering = found.setdefault((relation.same, event), Reach([], []))
+        answering.first.extend((f"min({event}) - {far}", f"min({mine}) - {near}"))
+        answering.last.extend((f"max({event}) + {far}", f"max({mine}) + {near}"))
+    return found
+
+
+def reach_sql(reaches: Iterable[Reach], asked: str) -> str:
+    """How far records related to those in the table `asked` can be away: a row of texts.
+
+    First and last moment of each reach; null where there is none.
+    """
+    ends = [
+        f"cast({extreme}({', '.join(moments)}) as varchar)"
+        for reach in reaches
+        for extreme, moments in (("least", reach.first), ("greatest", reach.last))
+    ]
+    return f"select {', '.join(ends)}\nfrom {asked}"
+
+
+def related_places_sql(
+    records: RecordType,
+    reaches: Mapping[tuple[str, str], Reach],
+    asked: str,
+    moments: Sequence[str | None],
+) -> str:
+    """The places of records that may ask about those in the table `asked`, or answer.
+
+    `moments`: what `reach_sql` gave. Empty where none can.
+    """
+    spans = zip(moments[::2], moments[1::2], strict=True)
+    within: dict[str, list[str]] = {}
+    for (same, at), (first, last) in zip(reaches, spans, strict=True):
+        if first is not None and last is not None:
+            near = f"({at} >= timestamp '{first}' and {at} <= timestamp '{last}')"
+            within.setdefault(same, []).append(near)
+    return "\nunion all\n".join(
+        f"select rowid as place from {quote(records.name)}\n"
+        f"where {quote(same)} in (select {quote(same)} from {asked})\n  and ({' or '.join(near)})"
+        for same, near in within.items()
+    )
+
+
+def related_keys_sql(
+    records: RecordType, relations: Iterable[Related], table: str, asked: str
+) -> str:
+    """The keys of records in `table` that one in `asked` may be the answer to; none: no keys."""
+    key = f"t.{quote(records.key)}"
+    parts = [f"select {key} as record_key from {table} as t where false"]
+    for relation in relations:
+        same, event = quote(relation.same), f"c.{quote(relation.event)}"
+        mine = f"t.{quote(relation.anchor)}"
+        span = f"to_days({relation.within_days})"
+        near = f"{event} > {mine} and {event} <= {mine} + {span}"
+        if relation.before is not None:
+            near = f"{event} < {mine} and {event} >= {mine} - {span}"
+        parts.append(
+            f"select {key} from {table} as t join {asked} as c on t.{same} = c.{same} and {near}"
+        )
+    return "\nunion\n".join(parts)
+
+
+def used_columns(records: RecordType, texts: Iterable[str]) -> tuple[str, ...]:
+    """The columns of a record type that these texts name, and its key."""
+    named = " ".join(texts)
+    return tuple(name for name in records.column_names if name == records.key or name in named)
+
+
+def _moved(scan: Scan, span: Span, record: str) -> list[str]:
+    """Conditions of which a record meets one if time alone can have made it count, by `record`."""
+    found = []
+    for column, days in sorted(_timed_columns(scan)):
+        ago, at = timedelta(days=days), f"{record}{quote(column)}"
+        first, last = span.since - ago, span.until - ago
+        if _is_date(scan.records, column):
+            first, last = first - timedelta(days=1), last + timedelta(days=1)
+        found.append(f"{at} >= timestamp '{first}' and {at} <= timestamp '{last}'")
+    return found
+
+
+def _timed_columns(scan: Scan) -> set[tuple[str, int]]:
+    """The timestamps that time makes count, and after how many days."""
+    found = {(scan.at, days) for days in {0, *scan.matures_after_days}}
+    return found | {(relation.event, 0) for relation in scan.marks}
+
+
+def _is_date(records: RecordType, column: str) -> bool:
+    found = records.column(column)
+    return found is not None and found.type == "date"
