@@ -20,14 +20,8 @@ PERIOD = '"window", period_start, period_end, level, segment'  # level: dimensio
 
 def period_steps(scan: Scan, touched: str) -> Iterator[Step]:
     """The table `periods_<scan>`, in order; of the touched periods only, where these are given."""
-    names = ", ".join(window.name for window in scan.windows)
-    purpose, table = f"days into periods: {names}", f"periods_{scan.name}"
-    is_calendar = not any(window.is_rolling for window in scan.windows)
-    if touched and (scan.lists or not is_calendar):
+    if touched:
         yield create_step("days of touched periods", f"needed_{scan.name}", _needed_sql(touched))
-    if touched and is_calendar:
-        yield create_step(purpose, table, _touched_sql(scan, touched))
-        return
     yield create_step("empty days as zero", f"dense_{scan.name}", _dense_sql(scan, touched))
     parts = [
         (_rolling_sql if window.is_rolling else _calendar_sql)(scan, window)
@@ -40,50 +34,8 @@ def period_steps(scan: Scan, touched: str) -> Iterator[Step]:
         touched_sql(touched),
         'order by "window", level, segment, period_start, period_end',
     )
-    yield create_step(purpose, table, sql)
-
-
-def _touched_sql(scan: Scan, touched: str) -> str:
-    """The touched calendar periods between the first day row and the last day; empty ones as zero.
-
-    A day lies in one of each window, so that no day has to be made for a gap.
-    """
-    day_rows, measures = f"scan_{scan.name}", scan.measures.values()
-    sums = comma([f"sum({name}) as {name}" for name in measures])
-    parts = [
-        f'select {literal(window.name)} as "window",'
-        f" cast(date_trunc('{window.unit}', day) as date) as period_start, level, segment,\n"
-        f"  {sums}\nfrom near group by all"
-        for window in scan.windows
-    ]
-    columns = [f"coalesce(p.{name}, 0) as {name}" for name in measures]
-    running, joined = "", ""
-    if names := sorted(scan.running):
-        columns += [f"coalesce(r.running_{name}, 0) as running_{name}" for name in names]
-        totals = [f"sum({name}) over w as running_{name}" for name in names]
-        running = lines(
-            f", running as (\n  select day, level, segment, {', '.join(totals)}",
-            f"  from {day_rows} window w as (partition by level, segment order by day)\n)",
-        )
-        joined = lines(
-            "asof left join running as r",
-            "  on a.level = r.level and a.segment = r.segment and a.period_end > r.day",
-        )
-    return lines(
-        "with asked as (",
-        f"  select distinct {PERIOD} {touched} and period_start <= $last_day",
-        f"    and period_end > (select coalesce(min(day), $last_day) from {day_rows})",
-        f"), near as (from {day_rows} where day >= (select min(period_start) from asked))",
-        running,
-        'select a."window", a.period_start, a.period_end, a.level, a.segment,',
-        f"  {comma(columns)}",
-        "from asked as a left join (",
-        "\nunion all\n".join(parts),
-        ') as p on p."window" = a."window" and p.period_start = a.period_start',
-        "  and p.level = a.level and p.segment = a.segment",
-        joined,
-        "order by 1, 4, 5, 2, 3",
-    )
+    names = ", ".join(window.name for window in scan.windows)
+    yield create_step(f"days into periods: {names}", f"periods_{scan.name}", sql)
 
 
 def _needed_sql(touched: str) -> str:
