@@ -340,6 +340,22 @@ def test_a_sum_of_which_every_part_is_gone_is_zero():
     assert counts(values) == {"2026-01": 0}
 
 
+def test_whole_numbers_are_summed_to_the_last_unit():
+    total = kpi("sum", "made", records="jobs", at="created_at", of="visits", unit="records",
+                windows=["month"])  # fmt: skip
+    warehouse = Warehouse("UTC", [total])
+    large = 2**53  # above it, floating point knows even numbers only
+    warehouse.apply({"1": at("2026-01-10 08:00") | {"visits": large}})
+    warehouse.update(datetime(2026, 1, 20))  # noqa: DTZ001
+
+    for key in ("2", "3"):
+        warehouse.apply({key: at("2026-01-10 08:00") | {"visits": 1}})
+        warehouse.update(datetime(2026, 1, 21))  # noqa: DTZ001
+
+    kept = warehouse.connection.execute("select m0 from days.jobs_by_created_at").fetchall()
+    assert kept == [(large + 2,)]
+
+
 def test_corrected_days_redraw_the_whole_chart_of_their_series():
     share = kpi("share", "made", records="jobs", at="created_at", numerator="cost = 0",
                 chart={"window": "day"}, dimensions=["region"])  # fmt: skip

@@ -8,6 +8,7 @@ time they lie. Rows that differ afterwards are noted in `sqm.touched_rows`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
@@ -16,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sqm.affected import Span, related_table
+from sqm.affected import Span
 from sqm.changes import consume_changes
 from sqm.compute import Computation, make_day_rows
 from sqm.errors import WarehouseError
@@ -82,34 +83,31 @@ def _exchange_records(
 ) -> set[str]:
     """What affected records counted for and count for now: the tables `exchanged_<scan>`.
 
-    The names of the scans whose day rows differ. The plan reads both states from temporary tables
-    that have the name of the record table and so hide it.
+    The names of the scans whose day rows differ. Record types are looked at side by side, each on a
+    connection of its own, whose temporary tables hide the record table (states.py).
     """
     span = Span(since, asked.moment)
     then = replace(asked, as_of=since.replace(tzinfo=UTC))
     by_type: dict[str, list[Scan]] = {}
     for scan in scans:
         by_type.setdefault(scan.records.name, []).append(scan)
-    affected = [
-        each
-        for each in by_type.values()
-        if make_states(connection, each, span, then.today, asked.today)
-    ]
-    names = [scan.name for each in affected for scan in each]
-    if not names:
-        return set()
-    plan = asked.plan(Scope(frozenset(names), exchange=span))
-    make_day_rows(connection, asked, plan)
-    exchanged = {exchange_table(name): name for name in names}
-    drop_tables(connection, (s.table for s in plan.day_rows if s.table not in exchanged))
-    for each in affected:
-        records = each[0].records
-        drop_tables(connection, (f"temp.{quote(records.name)}", related_table(records)))
-    sizes = [f"select '{name}', count(*) from {table}" for table, name in exchanged.items()]
-    rows = connection.execute("\nunion all\n".join(sizes)).fetchall()
-    differing = {name for name, size in rows if size}
-    drop_tables(connection, (exchange_table(name) for name in names if name not in differing))
-    return differing
+
+    def exchange(of_type: list[Scan]) -> dict[str, pl.DataFrame]:
+        with connection.cursor() as own:
+            if not make_states(own, of_type, span, then.today, asked.today):
+                return {}
+            names = frozenset(scan.name for scan in of_type)
+            make_day_rows(own, asked, asked.plan(Scope(names, exchange=span)))
+            return {name: read_frame(own, f"from {exchange_table(name)}") for name in names}
+
+    with ThreadPoolExecutor() as pool:
+        found = {
+            n: rows for each in pool.map(exchange, by_type.values()) for n, rows in each.items()
+        }
+    exchanged = {name for name, rows in found.items() if not rows.is_empty()}
+    for name in exchanged:
+        make_table(connection, exchange_table(name), found[name])
+    return exchanged
 
 
 def _merge(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) -> None:
@@ -120,8 +118,8 @@ def _merge(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) -> None
     if not merged:
         return
     wrong = [f"select '{n}' from {table} where {RECORDS} < 0" for n, table in merged.items()]
-    for (name,) in connection.execute("\nunion all\n".join(wrong)).fetchall():
-        raise _changed_by_others(name)
+    if found := connection.execute("\nunion all\n".join(wrong)).fetchall():
+        raise _changed_by_others(found[0][0])
     noted = [f"select '{n}', {_KEYS} from {table}" for n, table in merged.items()]
     connection.execute(f"insert into {ROWS}\n" + "\nunion all\n".join(noted))
     for name, made in merged.items():
@@ -136,8 +134,8 @@ def _make_merged(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     table, exchanged = f"days.{quote(scan.name)}", exchange_table(scan.name)
     measures = [RECORDS, *scan.measures.values()]
     kept = connection.sql(f"select {', '.join(measures)} from {table} limit 0")
-    floating = {m for m, kind in zip(measures, kept.types, strict=True) if kind == "DOUBLE"}
-    columns = [_KEYS] + [f"{_sum(m, is_exact=m not in floating)} as {m}" for m in measures]
+    kinds = zip(measures, map(str, kept.types), strict=True)
+    columns = [_KEYS] + [f"{_sum(measure, kind)} as {measure}" for measure, kind in kinds]
     source = f"{exchanged} as d left join {table} as k using ({_KEYS})"
     joined, lists = "", list(scan.lists.values())
     if lists:
@@ -151,12 +149,12 @@ def _make_merged(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     drop_tables(connection, (exchanged, *(("new_lists",) if lists else ())))
 
 
-def _sum(measure: str, *, is_exact: bool) -> str:
-    total = f"coalesce(k.{measure}, 0) + d.{measure}"
-    if is_exact:
+def _sum(measure: str, kind: str) -> str:
+    kept, more = f"coalesce(k.{measure}, 0)", f"cast(d.{measure} as {kind})"
+    total = f"{kept} + {more}"
+    if kind != "DOUBLE":
         return total
-    parts = f"(abs(coalesce(k.{measure}, 0)) + abs(d.{measure}))"
-    return f"if(abs({total}) <= {NOISE} * {parts}, 0, {total})"
+    return f"if(abs({total}) <= {NOISE} * (abs({kept}) + abs({more})), 0, {total})"
 
 
 def _make_lists(connection: duckdb.DuckDBPyConnection, scan: Scan, source: str) -> None:

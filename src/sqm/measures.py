@@ -108,7 +108,8 @@ class Scan:
     def sum(self, amount: str, *conditions: str, squared: bool = False) -> str:
         """The column with the sum of an amount over the records that meet the conditions."""
         column = self.amounts.setdefault(amount, f"x{len(self.amounts)}")
-        term = f"{column} * {column}" if squared else column
+        # the square of a whole number may have no place among the whole numbers
+        term = f"{column}::double * {column}" if squared else column
         wanted = self._conditions(conditions, amount)
         where = f" filter (where {' and '.join(wanted)})" if wanted else ""
         sql = f"coalesce(sum({term}){where}, 0)"

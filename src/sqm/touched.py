@@ -31,6 +31,19 @@ class Passed:
     last: date
 
 
+def independent(footings: Iterable[Footing]) -> list[frozenset[str]]:
+    """The names of the footings, those together that share a scan; the most of them first."""
+    parts: list[tuple[set[str], set[str]]] = []  # scans, names
+    for footing in footings:
+        scans, names = set(footing.scans), {footing.name}
+        for part in [part for part in parts if not scans.isdisjoint(part[0])]:
+            parts.remove(part)
+            scans |= part[0]
+            names |= part[1]
+        parts.append((scans, names))
+    return sorted((frozenset(names) for _, names in parts), key=len, reverse=True)
+
+
 def cells_sql(footings: Iterable[Footing], passed: Sequence[Passed], last_day: date) -> str:
     """The days of each segment in which values differ, for CELLS."""
     footings = list(footings)

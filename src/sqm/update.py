@@ -7,6 +7,7 @@ definition means judging everything, from the same day rows. Charts are drawn fr
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -30,6 +31,7 @@ from sqm.touched import (
     ROWS,
     Passed,
     cells_sql,
+    independent,
     passed_days,
     periods_sql,
 )
@@ -75,7 +77,7 @@ def renew_values(
         _settle(connection, asked)
         return kept
     touched = _make_touched_tables(connection, asked, since)
-    judged = _judge(connection, asked, Scope(by_period=touched))
+    judged = _judge_touched(connection, asked, touched)
     renewed = with_quarantine(connection, asked, judged)
     keep_values(connection, renewed, provenance, RENEWED)
     for table in (CELLS, PERIODS, RENEWED, ASKED):
@@ -124,6 +126,25 @@ def _judge(connection: duckdb.DuckDBPyConnection, asked: Computation, scope: Sco
     for scan in scans:
         connection.execute(f"drop view scan_{scan}")
     return judged
+
+
+def _judge_touched(
+    connection: duckdb.DuckDBPyConnection, asked: Computation, touched: frozenset[str]
+) -> pl.DataFrame:
+    """The judged values of the touched periods; KPIs that share no scan are judged side by side."""
+    periods = read_frame(connection, f"from {PERIODS}")
+    footings = (f for f in asked.plan().footings.values() if f.name in touched)
+
+    def judge(part: frozenset[str]) -> pl.DataFrame:
+        with connection.cursor() as own:
+            make_table(own, PERIODS, periods.filter(pl.col("footing").is_in(list(part))))
+            return _judge(own, asked, Scope(by_period=part))
+
+    parts = independent(footings)
+    if len(parts) < 2:
+        return _judge(connection, asked, Scope(by_period=touched))
+    with ThreadPoolExecutor() as pool:
+        return pl.concat(pool.map(judge, parts))
 
 
 def _in_order(asked: Computation, judged: pl.DataFrame) -> pl.DataFrame:
