@@ -19,12 +19,14 @@ from records import make_records
 from timing import peak_memory_gib, report, rounds
 
 from sqm.clocks import used_clocks
-from sqm.compute import compute_values, quantile_rows
+from sqm.compute import compute_values
 from sqm.expressions import quote, render
+from sqm.frames import read_frame
 from sqm.kpi import BaseKpi, Kpi, Quantile, Rate, Share, Stock
 from sqm.measures import Scan, Scans, recipe_of
 from sqm.plan import make_plan, rows_sql
 from sqm.project import load_project
+from sqm.quantiles import with_quantiles
 from sqm.records import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,7 +180,8 @@ def run_plan(connection: duckdb.DuckDBPyConnection, kpis: Sequence[Kpi]) -> None
             result = plan.results[kpi.name]
             rows = pl.DataFrame(connection.sql(result.rows.sql).to_arrow_table())
             if result.amounts is not None:
-                quantile_rows(connection, rows, result.amounts, kpi)
+                amounts = read_frame(connection, result.amounts.sql)
+                with_quantiles(rows, amounts, kpi.quantile, kpi.evidence)
 
 
 def run_obvious(connection: duckdb.DuckDBPyConnection, kpis: Sequence[Kpi]) -> None:

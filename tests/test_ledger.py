@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from places import REPOSITORY
 
 from sqm.basis import Basis
-from sqm.ledger import Provenance, keep_values, recent_restatements
+from sqm.ledger import KEY_HASH, Provenance, keep_values, recent_restatements
 from sqm.migrations import migrate
 from sqm.snapshot import COLUMNS, FIRST_COLUMNS, RESTATEMENT_COLUMNS
 
@@ -70,12 +70,12 @@ class Ledger:
         default_factory=lambda: Provenance("", NOON, NOON, TODAY, "sqm 1", (BASIS,))
     )
 
-    def keep(self, *rows: Row, **changes: Any) -> pl.DataFrame:
+    def keep(self, *rows: Row, within: str = "", **changes: Any) -> pl.DataFrame:
         """Keep these values in a run of their own; `changes` are of its computation."""
         self.begin()
         at = NOON + timedelta(hours=self.runs)
         made = replace(self.computation, run_id=f"run-{self.runs}", at=at, **changes)
-        return keep_values(self.connection, pl.DataFrame(list(rows), SCHEMA), made)
+        return keep_values(self.connection, pl.DataFrame(list(rows), SCHEMA), made, within)
 
     def begin(self) -> None:
         self.runs += 1
@@ -221,6 +221,36 @@ def test_other_hashes_alone_write_and_restate_nothing(ledger: Ledger, sql: str):
 
     assert ledger.rows("select segment, rowid from sqm.kpi_values order by all") == places
     assert ledger.restated() == []
+
+
+def test_of_some_values_only_their_own_keys_are_compared(ledger: Ledger):
+    def region(numerator: float, segment: str) -> Row:
+        return value(numerator, by="region", segment=segment)
+
+    ledger.keep(*(region(3, name) for name in ("same", "other", "gone", "not asked")))
+    ledger.rows(
+        f"create temp table asked as select {KEY_HASH} as _key from (\n"
+        'select kpi, "window", period_start, period_end, "by", unnest(segments) as segment\n'
+        "from sqm.kpi_values, (select ['same', 'other', 'gone', 'new'] as segments)"
+        " where segment = 'same')"
+    )
+    before = dict(ledger.rows("select segment, rowid from sqm.kpi_values"))
+
+    kept = ledger.keep(region(5, "new"), region(4, "other"), region(3, "same"), within="asked")
+
+    after = dict(ledger.rows("select segment, rowid from sqm.kpi_values"))
+    assert {name for name in before if after[name] == before[name]} == {"same", "not asked"}
+    assert ledger.rows(
+        "select segment, value, first_value, reason from sqm.kpi_values order by segment"
+    ) == [
+        ("gone", None, 0.3, "restated to nothing"),
+        ("new", 0.5, 0.5, ""),
+        ("not asked", 0.3, 0.3, ""),
+        ("other", 0.4, 0.3, ""),
+        ("same", 0.3, 0.3, ""),
+    ]
+    assert sorted(ledger.restated(), key=str) == [("run-2", 0.3, 0.4), ("run-2", 0.3, None)]
+    assert kept["first_value"].to_list() == [0.5, 0.3, 0.3]
 
 
 def test_a_column_that_values_have_by_now_is_added_and_filled(ledger: Ledger):

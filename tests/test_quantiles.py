@@ -117,3 +117,24 @@ def test_an_unknown_rank_gives_no_number():
     assert found[0, 0] == 1.0
     assert np.isnan(found[1, 0])
     assert found[2, 0] == 3.0
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 1.0, 2.5, np.nan]), min_size=1, max_size=40),
+    st.data(),
+)
+def test_ranks_are_those_of_a_sorted_slice(amounts: list[float], data: st.DataObject):
+    # amounts that repeat, and those that are no number, which come last; slices may overlap
+    values = np.array(amounts)
+    size = len(amounts)
+    begins = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=5)))
+    ends = np.array([data.draw(st.integers(begin + 1, size)) for begin in begins.tolist()])
+    ranks = np.array([[0.0] * len(begins), ends - begins - 1.0, (ends - begins - 1) // 2 * 1.0])
+
+    found = order_statistics(values, begins, ends, ranks)
+
+    for n, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
+        ordered = sorted(amounts[begin:end], key=lambda x: (np.isnan(x), x))
+        expected = [ordered[0], ordered[-1], ordered[(end - begin - 1) // 2]]
+        np.testing.assert_array_equal(found[:, n], expected)
+    np.testing.assert_array_equal(values, amounts)  # read only

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
@@ -105,7 +105,16 @@ def judge_periods(
     _run(connection, plan.periods, asked)
     rows = _fetch_rows(connection, plan)
     kpis = [kpi for kpi in asked.kpis if kpi.name in plan.results]
-    sums = ((kpi, _sums(connection, plan, kpi, rows)) for kpi in kpis)
+    last: dict[str, pl.DataFrame] = {}
+
+    def amounts(sql: str) -> pl.DataFrame:
+        # quantiles of the same amounts mostly follow each other; two of these would be much memory
+        if sql not in last:
+            last.clear()
+            last[sql] = read_frame(connection, sql)
+        return last[sql]
+
+    sums = ((kpi, _sums(plan, kpi, rows, amounts)) for kpi in kpis)
     judged = judge_values(sums, asked.today)
     drop_tables(connection, (step.table for step in plan.periods))
     return judged
@@ -135,26 +144,26 @@ def _fetch_rows(connection: duckdb.DuckDBPyConnection, plan: Plan) -> dict[str, 
 
 
 def _sums(
-    connection: duckdb.DuckDBPyConnection, plan: Plan, kpi: Kpi, rows: Mapping[str, pl.DataFrame]
+    plan: Plan,
+    kpi: Kpi,
+    rows: Mapping[str, pl.DataFrame],
+    amounts: Callable[[str], pl.DataFrame],
 ) -> Sums:
-    """The sums of a KPI, with those before exclusions where it has any."""
+    """The sums of a KPI, with those before exclusions where it has any.
+
+    `rows` and `amounts` give those of a query.
+    """
 
     def of(result: Result) -> pl.DataFrame:
+        found = rows[result.rows.sql]
         if not isinstance(kpi, Quantile) or result.amounts is None:
-            return rows[result.rows.sql]
-        return quantile_rows(connection, rows[result.rows.sql], result.amounts, kpi)
+            return found
+        return with_quantiles(found, amounts(result.amounts.sql), kpi.quantile, kpi.evidence)
 
     if kpi.name not in plan.unadjusted:
         return Sums(of(plan.results[kpi.name]))
     removed = {reason: rows[result.rows.sql] for reason, result in plan.removed[kpi.name].items()}
     return Sums(of(plan.results[kpi.name]), of(plan.unadjusted[kpi.name]), removed)
-
-
-def quantile_rows(
-    connection: duckdb.DuckDBPyConnection, rows: pl.DataFrame, amounts: Step, kpi: Quantile
-) -> pl.DataFrame:
-    """The rows of a quantile, with its value and interval."""
-    return with_quantiles(rows, read_frame(connection, amounts.sql), kpi.quantile, kpi.evidence)
 
 
 def make_clock_tables(

@@ -34,6 +34,11 @@ from sqm.terms import Status as S
 
 NET_SCORE_SCALE = 100.0
 PERIOD = ["window", "period_start", "period_end", "by", "segment"]
+_NO_EXCLUSIONS = {
+    "unadjusted": pl.lit(None, dtype=pl.Float64),
+    "excluded": pl.lit(0, dtype=pl.Int64),
+    "exclusions": pl.lit(""),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,39 +55,37 @@ def judge_values(sums: Iterable[tuple[BaseKpi, Sums]], today: date) -> pl.DataFr
 
     `today` is the local date of the computation: a period is over when it ends on or before it.
     """
-    judged = [_judge(each, kpi, today).select(list(VALUE_COLUMNS)) for kpi, each in sums]
+    judged = [_judge(each, kpi, today) for kpi, each in sums]
     return pl.concat(judged) if judged else pl.DataFrame(schema=_schema())
 
 
 def _judge(sums: Sums, kpi: BaseKpi, today: date) -> pl.DataFrame:
+    """The judged rows of a KPI, in few calls: with many small KPIs the calls are what it takes."""
     rows = _with_exclusions(sums, kpi)
-    value, low, high = _estimate(rows, kpi)
-    rows = rows.with_columns(
-        pl.Series("value", value).fill_nan(None),
-        pl.Series("low", low).fill_nan(None),
-        pl.Series("high", high).fill_nan(None),
-    )
+    figures = dict(zip(("value", "low", "high"), _estimate(rows, kpi), strict=True))
+    figures |= _targets(rows["period_end"], kpi)
+    rows = rows.with_columns(_nullable(name, column) for name, column in figures.items())
     mature_by = today - timedelta(days=kpi.matures_after_days)
-    rows = rows.with_columns(
-        is_final=pl.col("period_end") <= mature_by,
-        reason=pl.when(pl.col("value").is_not_null())
+    made = {
+        "is_final": pl.col("period_end") <= mature_by,
+        "reason": pl.when(pl.col("value").is_not_null())
         .then(pl.lit(""))
         .when((pl.col("period_start") >= mature_by) & (mature_by < today))
         .then(pl.lit("not mature yet"))
         .otherwise(pl.lit("no records to divide by")),
-    )
-    return _with_status(_with_targets(rows, kpi), kpi)
+        "status": _status(kpi),
+    }
+    if sums.unadjusted is None:
+        made |= _NO_EXCLUSIONS
+    return rows.select(made.get(name, pl.col(name)).alias(name) for name in VALUE_COLUMNS)
 
 
 def _with_exclusions(sums: Sums, kpi: BaseKpi) -> pl.DataFrame:
-    """Add the unadjusted value, the records removed, and how many by each reason."""
-    none = pl.lit(None, dtype=pl.Float64)
-    if sums.unadjusted is None:
-        return sums.rows.with_columns(
-            unadjusted=none, excluded=pl.lit(0, dtype=pl.Int64), exclusions=pl.lit("")
-        )
+    """Add the unadjusted value, the records removed, and how many by each reason; if there are."""
     before = sums.unadjusted
-    value = pl.Series("unadjusted", _estimate(before, kpi)[0]).fill_nan(None)
+    if before is None:
+        return sums.rows
+    value = _nullable("unadjusted", _estimate(before, kpi)[0])
     # a segment whose records are all excluded has no row of its own, but must not vanish
     rows = before.select(PERIOD).with_columns(value).join(sums.rows, on=PERIOD, how="left")
     rows = rows.with_columns(kpi=pl.lit(kpi.name), sample_size=pl.col("sample_size").fill_null(0))
@@ -99,7 +102,7 @@ def _estimate(rows: pl.DataFrame, kpi: BaseKpi) -> tuple[Column, Column, Column]
     """Value, low and high; NaN where there is none."""
 
     def column(name: str) -> Column:
-        return rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        return rows[name].to_numpy().astype(np.float64, copy=False)  # null gives NaN
 
     numerator, denominator = column("numerator"), column("denominator")
     square, confidence = column("square"), kpi.evidence
@@ -159,21 +162,23 @@ def _less_estimate(
     )
 
 
-def _with_targets(rows: pl.DataFrame, kpi: BaseKpi) -> pl.DataFrame:
-    """Add the target and thresholds that were in force on the last day of each period."""
+def _targets(period_end: pl.Series, kpi: BaseKpi) -> dict[str, Column]:
+    """The target and thresholds that were in force on the last day of each period."""
     since = np.array([target.since for target in kpi.targets], dtype="datetime64[D]")
-    last_days = rows["period_end"].to_numpy() - np.timedelta64(1, "D")
+    last_days = period_end.to_numpy() - np.timedelta64(1, "D")
     valid = np.searchsorted(since, last_days, side="right")  # 0: before the first target
-
-    def figures(name: str) -> pl.Series:
-        each = [None, *(getattr(target, name) for target in kpi.targets)]
-        return pl.Series(name, each, dtype=pl.Float64).gather(valid)
-
-    return rows.with_columns(figures("target"), figures("warning"), figures("critical"))
+    return {
+        name: np.array([None, *(getattr(t, name) for t in kpi.targets)], np.float64)[valid]
+        for name in ("target", "warning", "critical")
+    }
 
 
-def _with_status(rows: pl.DataFrame, kpi: BaseKpi) -> pl.DataFrame:
-    """Add the status: a threshold is breached only when the whole interval is beyond it."""
+def _nullable(name: str, column: Column) -> pl.Series:
+    return pl.Series(name, column, nan_to_null=True)
+
+
+def _status(kpi: BaseKpi) -> pl.Expr:
+    """The status: a threshold is breached only when the whole interval is beyond it."""
     higher_is_better = kpi.direction is Direction.HIGHER_IS_BETTER
     best = pl.col("high") if higher_is_better else pl.col("low")
 
@@ -184,7 +189,7 @@ def _with_status(rows: pl.DataFrame, kpi: BaseKpi) -> pl.DataFrame:
     too_few = pl.col("sample_size") < kpi.min_sample
     if isinstance(kpi, PointInTime | CountKpi | Sum):
         too_few = pl.lit(False)
-    status = (
+    return (
         pl.when(pl.col("value").is_null())
         .then(pl.lit(S.NO_DATA.value))
         .when(pl.col("target").is_null())
@@ -199,7 +204,6 @@ def _with_status(rows: pl.DataFrame, kpi: BaseKpi) -> pl.DataFrame:
         .then(pl.lit(S.WATCH.value))
         .otherwise(pl.lit(S.OK.value))
     )
-    return rows.with_columns(status=status)
 
 
 def _schema() -> dict[str, pl.DataType]:

@@ -40,16 +40,19 @@ _REST = tuple(name for name in LEDGER_COLUMNS if name not in _KEY)
 KEY_HASH = f"hash({', '.join(map(quote, _KEY))})"  # the column `_key`
 _REST_HASH = f"hash({', '.join(map(quote, _REST))})"
 _STAGED = ("alike", "new_values", "differing", "vanished", "groups", "closed_days", "causes")
+# What finds a kept value; every column more takes as long again to read.
+_HASHES = "(select rowid as kept, _key, _hash, first_value, first_published_at from sqm.kpi_values)"
+_KEPT = "(select rowid as kept, * from sqm.kpi_values)"
 # Two hashes, of the key and of the rest, find the values that are kept as they are in a fraction of
 # the time that comparing the columns takes; together they have 128 bits.
-_ALIKE_SQL = """
+_ALIKE_SQL = f"""
 create or replace temp table alike as
 select n.place, n._key, n._hash, o.kept, o.first_value, o.first_published_at
-from temp.hashed as n left join {old} as o
+from (select place, is_final, {KEY_HASH} as _key, {_REST_HASH} as _hash from {{typed}}) as n
+left join {{old}} as o
     on o._key = n._key and o._hash = n._hash
     and (o.first_published_at is not null or not n.is_final)
 """
-_ALL_KEPT = "(select rowid as kept, * from sqm.kpi_values)"
 _IS_CLOSED = "exists (from temp.closed_days where since <= period_start and period_end <= until)"
 
 
@@ -82,7 +85,7 @@ def keep_values(
     when later ones have been published: an earlier moment says nothing about them.
     """
     bound = {"run_id": computation.run_id, "at": computation.at}
-    _stage(connection, values, computation, within)
+    earlier = _stage(connection, values, computation, within)
     with transaction(connection):
         explained = explain_changes(
             connection,
@@ -92,9 +95,9 @@ def keep_values(
             computation.release,
         )
         make_table(connection, "causes", _causes_frame(explained))
-        connection.execute(_restate_sql(computation), bound)
-        connection.execute(_change_sql(), bound)
-        connection.execute(_withdraw_sql())
+        connection.execute(_restate_sql(computation, earlier), bound)
+        connection.execute(_change_sql(earlier), bound)
+        connection.execute(_withdraw_sql(earlier))
         connection.execute(
             "delete from sqm.kpi_values where rowid in (select kept from temp.differing"
             " where is_changed and kept is not null union all select kept from temp.vanished)"
@@ -114,7 +117,7 @@ def keep_values(
         "  union all select place, first_value, first_published_at from temp.differing\n"
         ") order by place",
     )
-    for table in _STAGED:
+    for table in (*_STAGED, *(("earlier",) if within else ())):
         connection.execute(f"drop table temp.{table}")
     return values.hstack(beside)
 
@@ -146,16 +149,26 @@ def _stage(
     values: pl.DataFrame,
     computation: Provenance,
     within: str,
-) -> None:
-    """The new values and how they compare with the kept ones, as temporary tables."""
+) -> str:
+    """The new values and how they compare with the kept ones, as temporary tables.
+
+    Where to find the kept ones that are not alike: their `kept`, and all columns.
+    """
     _adapt(connection)
-    old = _ALL_KEPT
     if within:
-        old = "temp.near"
+        earlier = "temp.earlier"
         connection.execute(
-            f"create or replace temp table near as from {_ALL_KEPT} semi join {within} using (_key)"
+            f"create or replace temp table near as from {_HASHES} semi join {within} using (_key)"
         )
-    _stage_values(connection, values, old)
+        _stage_values(connection, values, "temp.near")
+        connection.execute(
+            f"create or replace temp table earlier as from {_KEPT}\n"
+            "where kept in (select kept from temp.near anti join temp.alike using (kept))"
+        )
+        connection.execute("drop table temp.near")
+    else:
+        earlier = _KEPT
+        _stage_values(connection, values, _HASHES)
     groups = [(b.kpi, window, by) for b in computation.bases for window, by in b.groups]
     names = {"kpi": pl.String, "window": pl.String, "by": pl.String}
     make_table(connection, "groups", pl.DataFrame(groups, names, orient="row"))
@@ -163,18 +176,17 @@ def _stage(
     closed = pl.DataFrame(list(computation.closed), days, orient="row")
     make_table(connection, "closed_days", closed)
     bound = {"today": computation.today}
-    connection.execute(_differing_sql(old), bound | {"at": computation.at})
+    connection.execute(_differing_sql(earlier), bound | {"at": computation.at})
     connection.execute(
         "create or replace temp table vanished as\n"
-        f'select o.kept from {old} as o semi join temp.groups using (kpi, "window", "by")\n'
-        "where o.kept not in (select kept from temp.alike where kept is not null"
-        " union all select kept from temp.differing where kept is not null)\n"
-        f"  and o.reason is distinct from {literal(WITHDRAWN)}\n"
+        f'select o.kept from {earlier} as o semi join temp.groups using (kpi, "window", "by")\n'
+        "anti join temp.alike as a on a.kept = o.kept\n"
+        "anti join temp.differing as d on d.kept = o.kept\n"
+        f"where o.reason is distinct from {literal(WITHDRAWN)}\n"
         "  and (o.first_published_at is null or o.period_end <= $today)",
         bound,
     )
-    if within:
-        connection.execute("drop table temp.near")
+    return earlier
 
 
 def _stage_values(connection: duckdb.DuckDBPyConnection, values: pl.DataFrame, old: str) -> None:
@@ -185,22 +197,17 @@ def _stage_values(connection: duckdb.DuckDBPyConnection, values: pl.DataFrame, o
     typed = f"(select place, {columns} from given)"
     ledger = values.select(list(LEDGER_COLUMNS)).with_row_index("place")
     connection.register("given", ledger.to_arrow())
-    connection.execute(
-        "create or replace temp table hashed as\n"
-        f"select place, is_final, {KEY_HASH} as _key, {_REST_HASH} as _hash from {typed}"
-    )
-    connection.execute(_ALIKE_SQL.format(old=old))
+    connection.execute(_ALIKE_SQL.format(typed=typed, old=old))
     connection.execute(
         "create or replace temp table new_values as\n"
         f"select g.*, a._key, a._hash from {typed} as g\n"
         "join (from temp.alike where kept is null) as a using (place)"
     )
-    connection.execute("drop table temp.hashed")
     connection.unregister("given")
 
 
-def _differing_sql(old: str) -> str:
-    """The new values that are not as in `old`: where they are kept, whether they differ.
+def _differing_sql(earlier: str) -> str:
+    """The new values that are not alike: where they are kept, whether they differ.
 
     What a computation as of an earlier moment says of a period that had been over is no news.
     """
@@ -218,11 +225,11 @@ def _differing_sql(old: str) -> str:
         f"    and (o.kept is null or ({becomes_final}) or {differs}) as is_changed,\n"
         f"  if({becomes_final}, n.value, o.first_value) as first_value,\n"
         f"  if({becomes_final}, $at, o.first_published_at) as first_published_at\n"
-        f"from temp.new_values as n left join {old} as o on {same}"
+        f"from temp.new_values as n left join {earlier} as o on {same}"
     )
 
 
-def _restate_sql(computation: Provenance) -> str:
+def _restate_sql(computation: Provenance, earlier: str) -> str:
     """Append the published values that differ now, are gone, or came into closed months."""
     new_key = ", ".join(f"n.{quote(name)}" for name in _KEY)
     old_key = ", ".join(f"o.{quote(name)}" for name in _KEY)
@@ -234,10 +241,10 @@ def _restate_sql(computation: Provenance) -> str:
     parts = [
         f"select {new_key}, {old}, {new}\n"
         "from temp.differing as m join temp.new_values as n using (place)\n"
-        "join sqm.kpi_values as o on o.rowid = m.kept\n"
+        f"join {earlier} as o using (kept)\n"
         f"where m.is_changed and o.first_published_at is not null and ({differs})",
         f"select {old_key}, {old}\n"
-        "from temp.vanished as v join sqm.kpi_values as o on o.rowid = v.kept\n"
+        f"from temp.vanished as v join {earlier} as o using (kept)\n"
         f"where o.first_published_at is not null and coalesce({figures}) is not null",
     ]
     if computation.closed:
@@ -255,7 +262,7 @@ def _restate_sql(computation: Provenance) -> str:
     )
 
 
-def _change_sql() -> str:
+def _change_sql(earlier: str) -> str:
     """Put the changed and the new values beside the rows that they replace."""
     columns = ", ".join(f"n.{quote(name)}" for name in (*LEDGER_COLUMNS, "_key", "_hash"))
     first = {f"first_{name}": f"n.{name}" for name in _FIGURES}
@@ -267,18 +274,18 @@ def _change_sql() -> str:
     return (
         f"insert into sqm.kpi_values by name\nselect {columns},\n  {firsts}\n"
         "from temp.differing as m join temp.new_values as n using (place)\n"
-        "left join sqm.kpi_values as o on o.rowid = m.kept where m.is_changed"
+        f"left join {earlier} as o using (kept) where m.is_changed"
     )
 
 
-def _withdraw_sql() -> str:
+def _withdraw_sql(earlier: str) -> str:
     """Put nothing in the place of published values that are computed no more."""
     kept = ", ".join(f"o.{quote(name)}" for name in (*_KEY, "_key", *_FIRST))
     return (
         f"insert into sqm.kpi_values by name\nselect {kept}, 0 as sample_size,"
         f" {literal(Status.NO_DATA)} as status, true as is_final, {literal(WITHDRAWN)} as reason,"
         " 0 as excluded, '' as exclusions\n"
-        "from temp.vanished as v join sqm.kpi_values as o on o.rowid = v.kept\n"
+        f"from temp.vanished as v join {earlier} as o using (kept)\n"
         "where o.first_published_at is not null"
     )
 
@@ -300,10 +307,10 @@ def _adapt(connection: duckdb.DuckDBPyConnection) -> None:
 
     DuckDB does not promise the same hash in every release.
     """
+    known_columns = connection.sql("from sqm.kpi_values limit 0").columns
     for name, sql_type in (LEDGER_COLUMNS | _FIRST).items():
-        connection.execute(
-            f"alter table sqm.kpi_values add column if not exists {quote(name)} {sql_type}"
-        )
+        if name not in known_columns:
+            connection.execute(f"alter table sqm.kpi_values add column {quote(name)} {sql_type}")
     made_by = f"duckdb {duckdb.__version__}: {', '.join(LEDGER_COLUMNS)}"
     known = connection.execute(
         "select made_by from sqm.hashes where records = 'sqm.kpi_values'"

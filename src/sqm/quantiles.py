@@ -1,7 +1,7 @@
 """Exact quantiles of every period, from the amounts of each day.
 
 The amounts of a segment lie in the order of their days, so a period of any window is one slice of
-them: nothing is copied together, and only the slice is sorted.
+them: nothing is copied together, and only in the slice are the ranks looked for.
 """
 
 from __future__ import annotations
@@ -35,12 +35,10 @@ def with_quantiles(
     count = (ends - begins).astype(np.float64)
     place = (count - 1) * quantile
     low_rank, high_rank = quantile_ranks(count, quantile, confidence)
-    ranks = [np.floor(place), np.ceil(place), low_rank - 1, high_rank - 1]
-    found = np.full((len(ranks), rows.height), np.nan)
-    for window in rows["window"].unique():
-        chosen = np.flatnonzero((rows["window"] == window).to_numpy() & (count > 0))
-        wanted = np.array([rank[chosen] for rank in ranks])
-        found[:, chosen] = order_statistics(values, begins[chosen], ends[chosen], wanted)
+    ranks = np.array([np.floor(place), np.ceil(place), low_rank - 1, high_rank - 1])
+    found = np.full(ranks.shape, np.nan)
+    filled = count > 0
+    found[:, filled] = order_statistics(values, begins[filled], ends[filled], ranks[:, filled])
     below, above, low, high = found
     value = below + (place - np.floor(place)) * (above - below)
     bounds = {"value": value, "low": low, "high": high}
@@ -52,20 +50,14 @@ def order_statistics(values: Column, begins: Index, ends: Index, ranks: Column) 
 
     ranks: one row per rank, one column per slice; the result has the same shape.
     """
-    bounds = list(zip(begins.tolist(), ends.tolist(), strict=True))
-    order = np.argsort(begins)
-    if np.any(ends[order[:-1]] > begins[order[1:]]):  # rolling periods overlap
-        each = [_take(np.sort(values[a:b]), ranks[:, n]) for n, (a, b) in enumerate(bounds)]
-        return np.stack(each, axis=1)
-    ordered = values.copy()
-    for begin, end in bounds:
-        ordered[begin:end].sort()
-    return _take(ordered, begins + ranks)
-
-
-def _take(ordered: Column, places: Column) -> Column:
-    is_known = np.isfinite(places)
-    return np.where(is_known, ordered[np.where(is_known, places, 0).astype(np.int64)], np.nan)
+    is_known = np.isfinite(ranks)
+    places = np.where(is_known, ranks, 0).astype(np.int64)
+    found = np.empty(ranks.shape)
+    bounds = zip(begins.tolist(), ends.tolist(), places.T, found.T, strict=True)
+    for begin, end, wanted, into in bounds:
+        # putting a few ranks in their places takes a fraction of the time of sorting
+        np.partition(values[begin:end], wanted).take(wanted, out=into)
+    return np.where(is_known, found, np.nan)
 
 
 def _slices(rows: pl.DataFrame, amounts: pl.DataFrame) -> tuple[Index, Index]:
