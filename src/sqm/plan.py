@@ -139,6 +139,12 @@ def make_plan(
         for scan in made
     }
     judged = {name for name, footing in footings.items() if scope.judges([footing.name])}
+
+    def result(recipe: Recipe) -> Result:
+        # the periods of a scan are those of all KPIs that rest on it
+        is_shared = any(len(resting[scan]) > 1 for scan in _footing(recipe).scans)
+        return _result(recipe, scope, _touched([_footing(recipe).name], scope) if is_shared else "")
+
     return Plan(
         scans={scan.name: scan for scan in made},
         day_rows=(
@@ -152,10 +158,10 @@ def make_plan(
             if scope.judges(resting[scan.name])
             for step in period_steps(scan, _touched(resting[scan.name], scope))
         ),
-        results={n: _result(recipe, scope) for n, recipe in results.items() if n in judged},
-        unadjusted={n: _result(recipe, scope) for n, recipe in unadjusted.items() if n in judged},
+        results={n: result(recipe) for n, recipe in results.items() if n in judged},
+        unadjusted={n: result(recipe) for n, recipe in unadjusted.items() if n in judged},
         removed={
-            name: {reason: _result(recipe, scope) for reason, recipe in recipes.items()}
+            name: {reason: result(recipe) for reason, recipe in recipes.items()}
             for name, recipes in removed.items()
             if name in judged
         },
@@ -330,12 +336,12 @@ def _mask(grouping: Sequence[str], dimensions: Sequence[str]) -> int:
     return int("".join(bits), 2)
 
 
-def _result(recipe: Recipe, scope: Scope) -> Result:
-    """The rows of a KPI in all its windows, in a fixed order.
+def _result(recipe: Recipe, scope: Scope, touched: str) -> Result:
+    """The rows of a KPI in all its windows, in a fixed order; of `touched` periods, where given.
 
     The period tables are in order, and so is what is selected from one; a join has to be sorted.
     """
-    sql = _rows_sql(recipe, scope)
+    sql = _rows_sql(recipe, touched)
     if recipe.other is not None:
         sql = f'from (\n{sql}\n)\norder by "window", "by", segment, period_start, period_end'
     rows = Step(f"values of {recipe.kpi.name}", sql)
@@ -344,7 +350,7 @@ def _result(recipe: Recipe, scope: Scope) -> Result:
     return Result(rows, Step(f"amounts of {recipe.kpi.name}, by day", _amounts_sql(recipe, scope)))
 
 
-def _rows_sql(recipe: Recipe, scope: Scope) -> str:
+def _rows_sql(recipe: Recipe, touched: str) -> str:
     kpi = recipe.kpi
     columns = [
         f"{literal(kpi.name)} as kpi",
@@ -358,13 +364,10 @@ def _rows_sql(recipe: Recipe, scope: Scope) -> str:
         f"cast({recipe.square} as double) as square",
         f"cast({recipe.sample} as bigint) as sample_size",
     ]
-    windows = ", ".join(literal(window.name) for window in kpi.parsed_windows())
-    asked = f'where level in ({_levels(kpi)}) and "window" in ({windows})'
-    source = f"periods_{recipe.scan.name} {asked}"
+    source = _periods_of(recipe.scan, kpi)
     if recipe.other is not None:
-        second = f"periods_{recipe.other.name} {asked}"
+        second = _periods_of(recipe.other, kpi)
         source = f"(from {source}) as a\n  full join (from {second}) as b using ({PERIOD})"
-    touched = _touched([_footing(recipe).name], scope)
     # the total has a row for every period; a segment has one where it had records
     present = "" if isinstance(kpi, PointInTime) else "where segment = '' or sample_size > 0"
     return lines(
@@ -374,6 +377,17 @@ def _rows_sql(recipe: Recipe, scope: Scope) -> str:
         touched_sql(touched, "by"),
         present,
     )
+
+
+def _periods_of(scan: Scan, kpi: BaseKpi) -> str:
+    """The periods of a scan that a KPI has asked for, as others may have asked for more."""
+    limits = []
+    if set(scan.groupings) != set(kpi.groupings):
+        limits.append(f"level in ({_levels(kpi)})")
+    if set(scan.windows) != set(kpi.parsed_windows()):
+        windows = ", ".join(literal(window.name) for window in kpi.parsed_windows())
+        limits.append(f'"window" in ({windows})')
+    return " ".join([f"periods_{scan.name}", *(["where", " and ".join(limits)] if limits else [])])
 
 
 def _amounts_sql(recipe: Recipe, scope: Scope) -> str:
