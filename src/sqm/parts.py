@@ -1,0 +1,142 @@
+"""Parts: the kept values as they are published, each part in a file of its own.
+
+The rows of chart windows are one part, with their charts; all other rows go by the quarter in which
+their periods end. A part is known by what is in it, as the ledger has it at that moment: nothing is
+noted while values are kept, so nothing can be forgotten by a run that is killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from hashlib import sha256
+
+import duckdb
+import polars as pl
+
+from sqm.basis import release_name
+from sqm.chart import chart_values
+from sqm.compute import Computation
+from sqm.expressions import literal, quote
+from sqm.frames import make_table, read_frame
+from sqm.ledger import WITHDRAWN
+from sqm.snapshot import COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS, with_charts
+
+_QUARTER = "date_trunc('quarter', v.period_end - 1)"  # of the last day
+# The ledger also keeps what is not computed now: values that were withdrawn, and those of later
+# moments or of other definitions. A rolling period is published when it is over, a calendar period
+# from its first day on.
+_KEPT = (
+    'sqm.kpi_values as v join temp.asked_places as a using (kpi, "window", "by")\n'
+    f"where v.period_start <= $last_day and v.reason <> {literal(WITHDRAWN)}\n"
+    "  and (v.period_end <= $today or not starts_with(v.\"window\", 'rolling_')\n"
+    "  and not ends_with(v.\"window\", '_to_date'))"
+)
+# The ledger hashes the columns of each row; two sums over the rows have 128 bits together.
+_LISTED_SQL = f"""
+select quarter, count(*), bit_xor(hashed), sum(cast(hash(hashed) as hugeint))
+from (
+    select if(a.is_charted, null, {_QUARTER}) as quarter,
+        hash(v._key, v._hash, {", ".join(f"v.{name}" for name in FIRST_COLUMNS)}) as hashed
+    from {_KEPT}
+)
+group by quarter order by quarter nulls last
+"""
+_READ_SQL = f"""
+select {", ".join(f"v.{quote(name)}" for name in (*LEDGER_COLUMNS, *FIRST_COLUMNS))}
+from {_KEPT}
+    and (a.is_charted or list_contains($quarters, {_QUARTER}))
+order by if(a.is_charted, null, {_QUARTER}) nulls last, a.place, v.segment,
+    v.period_start, v.period_end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows that are published in one file."""
+
+    quarter: date | None  # its first day; None: the rows of chart windows
+    rows: int
+    fingerprint: str  # of all that is in them; '': not known before the charts are drawn
+
+    @property
+    def name(self) -> str:
+        """As it is in the name of the file."""
+        if self.quarter is None:
+            return "charted"
+        return f"{self.quarter.year}q{(self.quarter.month + 2) // 3}"
+
+
+def list_parts(connection: duckdb.DuckDBPyConnection, asked: Computation) -> tuple[Part, ...]:
+    """The parts of the values that are asked for, oldest first, the charted one last."""
+    places = _asked_places(asked)
+    make_table(connection, "asked_places", places)
+    rows = connection.execute(_LISTED_SQL, _moment(asked)).fetchall()
+    connection.execute("drop table temp.asked_places")
+    # another release may write other files of the same rows
+    columns = (*LEDGER_COLUMNS.items(), *FIRST_COLUMNS.items())
+    others = f"{release_name()}\n{columns}\n{places.rows()}"
+    charted = Part(None, 0, "")  # there also without rows: its columns are those of a snapshot
+    parts = []
+    for quarter, count, *hashes in rows:
+        if quarter is None:
+            charted = Part(None, count, "")
+        else:
+            fingerprint = sha256(f"{others}\n{count} {hashes}".encode()).hexdigest()
+            parts.append(Part(quarter, count, fingerprint))
+    return (*parts, charted)
+
+
+def count_values(parts: Iterable[Part]) -> int:
+    """Rows in all parts."""
+    return sum(part.rows for part in parts)
+
+
+def read_parts(
+    connection: duckdb.DuckDBPyConnection, asked: Computation, parts: Iterable[Part]
+) -> dict[str, pl.DataFrame]:
+    """The rows of these parts by their names, and of the charted one whether it is named or not.
+
+    Columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS; charted rows have all of
+    snapshot.COLUMNS.
+    """
+    wanted = [part for part in parts if part.quarter is not None]
+    make_table(connection, "asked_places", _asked_places(asked))
+    quarters = [part.quarter for part in wanted]
+    rows = read_frame(connection, _READ_SQL, {"quarters": quarters, **_moment(asked)})
+    connection.execute("drop table temp.asked_places")
+    found, begin = {}, 0
+    for part in wanted:
+        found[part.name] = rows.slice(begin, part.rows)
+        begin += part.rows
+    # the limits of a chart rest on all of its series: any value that changed draws it anew
+    charted = chart_values(rows.slice(begin), asked.kpis, asked.today)
+    return found | {"charted": charted.select(*COLUMNS, *FIRST_COLUMNS)}
+
+
+def charted_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl.DataFrame:
+    """All kept values that are asked for, as `compute_values` would give them but in other order.
+
+    Columns as snapshot.COLUMNS and FIRST_COLUMNS.
+    """
+    tables = read_parts(connection, asked, list_parts(connection, asked))
+    return pl.concat(with_charts(table) for table in tables.values())
+
+
+def _moment(asked: Computation) -> dict[str, date]:
+    return {"last_day": asked.last_day, "today": asked.today}
+
+
+def _asked_places(asked: Computation) -> pl.DataFrame:
+    """The KPIs with their windows and groupings, in the order of their rows."""
+    rows = sorted(
+        (number, window, ",".join(grouping), kpi.name, window == kpi.chart_window)
+        for number, kpi in enumerate(asked.kpis)
+        for window in kpi.windows
+        for grouping in kpi.groupings
+    )
+    placed = [(place, *row[1:]) for place, row in enumerate(rows)]
+    text = dict.fromkeys(("window", "by", "kpi"), pl.String)
+    schema = {"place": pl.Int32, **text, "is_charted": pl.Boolean}
+    return pl.DataFrame(placed, schema, orient="row")
