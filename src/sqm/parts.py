@@ -7,7 +7,8 @@ noted while values are kept, so nothing can be forgotten by a run that is killed
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
@@ -35,7 +36,7 @@ _KEPT = (
 )
 # The ledger hashes the columns of each row; two sums over the rows have 128 bits together.
 _LISTED_SQL = f"""
-select quarter, count(*), bit_xor(hashed), sum(cast(hash(hashed) as hugeint))
+select quarter, count(*), bit_xor(hashed), sum(cast(hashed as hugeint))
 from (
     select if(a.is_charted, null, {_QUARTER}) as quarter,
         hash(v._key, v._hash, {", ".join(f"v.{name}" for name in FIRST_COLUMNS)}) as hashed
@@ -43,12 +44,16 @@ from (
 )
 group by quarter order by quarter nulls last
 """
-_READ_SQL = f"""
+_ROWS_SQL = f"""
 select {", ".join(f"v.{quote(name)}" for name in (*LEDGER_COLUMNS, *FIRST_COLUMNS))}
 from {_KEPT}
-    and (a.is_charted or list_contains($quarters, {_QUARTER}))
-order by if(a.is_charted, null, {_QUARTER}) nulls last, a.place, v.segment,
-    v.period_start, v.period_end
+"""
+_ORDER = "a.place, v.segment, v.period_start, v.period_end"
+_CHARTED_SQL = f"{_ROWS_SQL} and a.is_charted order by {_ORDER}"
+# the first day tells DuckDB which rows it need not look at
+_QUARTERS_SQL = f"""{_ROWS_SQL}
+    and not a.is_charted and v.period_end > $first and list_contains($quarters, {_QUARTER})
+order by {_QUARTER}, {_ORDER}
 """
 
 
@@ -70,22 +75,19 @@ class Part:
 
 def list_parts(connection: duckdb.DuckDBPyConnection, asked: Computation) -> tuple[Part, ...]:
     """The parts of the values that are asked for, oldest first, the charted one last."""
-    places = _asked_places(asked)
-    make_table(connection, "asked_places", places)
-    rows = connection.execute(_LISTED_SQL, _moment(asked)).fetchall()
-    connection.execute("drop table temp.asked_places")
+    with _asked_places(connection, asked) as places:
+        rows = connection.execute(_LISTED_SQL, _days(asked)).fetchall()
     # another release may write other files of the same rows
     columns = (*LEDGER_COLUMNS.items(), *FIRST_COLUMNS.items())
     others = f"{release_name()}\n{columns}\n{places.rows()}"
-    charted = Part(None, 0, "")  # there also without rows: its columns are those of a snapshot
-    parts = []
+    parts, charted = [], 0
     for quarter, count, *hashes in rows:
         if quarter is None:
-            charted = Part(None, count, "")
+            charted = count
         else:
             fingerprint = sha256(f"{others}\n{count} {hashes}".encode()).hexdigest()
             parts.append(Part(quarter, count, fingerprint))
-    return (*parts, charted)
+    return (*parts, Part(None, charted, ""))
 
 
 def count_values(parts: Iterable[Part]) -> int:
@@ -96,23 +98,25 @@ def count_values(parts: Iterable[Part]) -> int:
 def read_parts(
     connection: duckdb.DuckDBPyConnection, asked: Computation, parts: Iterable[Part]
 ) -> dict[str, pl.DataFrame]:
-    """The rows of these parts by their names, and of the charted one whether it is named or not.
+    """The rows of these parts by their names, those of quarters as they are kept.
 
-    Columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS; charted rows have all of
-    snapshot.COLUMNS.
+    Columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS, of charted rows as snapshot.COLUMNS and
+    FIRST_COLUMNS.
     """
-    wanted = [part for part in parts if part.quarter is not None]
-    make_table(connection, "asked_places", _asked_places(asked))
-    quarters = [part.quarter for part in wanted]
-    rows = read_frame(connection, _READ_SQL, {"quarters": quarters, **_moment(asked)})
-    connection.execute("drop table temp.asked_places")
-    found, begin = {}, 0
-    for part in wanted:
-        found[part.name] = rows.slice(begin, part.rows)
-        begin += part.rows
+    of_quarters = [part for part in parts if part.quarter is not None]
+    tables = {}
+    with _asked_places(connection, asked):
+        if of_quarters:
+            quarters = [part.quarter for part in of_quarters]
+            bound = {"quarters": quarters, "first": quarters[0], **_days(asked)}
+            rows, begin = read_frame(connection, _QUARTERS_SQL, bound), 0
+            for part in of_quarters:
+                tables[part.name] = rows.slice(begin, part.rows)
+                begin += part.rows
+        charted = read_frame(connection, _CHARTED_SQL, _days(asked))
     # the limits of a chart rest on all of its series: any value that changed draws it anew
-    charted = chart_values(rows.slice(begin), asked.kpis, asked.today)
-    return found | {"charted": charted.select(*COLUMNS, *FIRST_COLUMNS)}
+    drawn = chart_values(charted, asked.kpis, asked.today)
+    return tables | {Part(None, len(drawn), "").name: drawn.select(*COLUMNS, *FIRST_COLUMNS)}
 
 
 def charted_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl.DataFrame:
@@ -124,12 +128,15 @@ def charted_values(connection: duckdb.DuckDBPyConnection, asked: Computation) ->
     return pl.concat(with_charts(table) for table in tables.values())
 
 
-def _moment(asked: Computation) -> dict[str, date]:
+def _days(asked: Computation) -> dict[str, date]:
     return {"last_day": asked.last_day, "today": asked.today}
 
 
-def _asked_places(asked: Computation) -> pl.DataFrame:
-    """The KPIs with their windows and groupings, in the order of their rows."""
+@contextmanager
+def _asked_places(
+    connection: duckdb.DuckDBPyConnection, asked: Computation
+) -> Iterator[pl.DataFrame]:
+    """The table of the KPIs with their windows and groupings, in the order of their rows."""
     rows = sorted(
         (number, window, ",".join(grouping), kpi.name, window == kpi.chart_window)
         for number, kpi in enumerate(asked.kpis)
@@ -139,4 +146,7 @@ def _asked_places(asked: Computation) -> pl.DataFrame:
     placed = [(place, *row[1:]) for place, row in enumerate(rows)]
     text = dict.fromkeys(("window", "by", "kpi"), pl.String)
     schema = {"place": pl.Int32, **text, "is_charted": pl.Boolean}
-    return pl.DataFrame(placed, schema, orient="row")
+    places = pl.DataFrame(placed, schema, orient="row")
+    make_table(connection, "asked_places", places)
+    yield places
+    connection.execute("drop table temp.asked_places")
