@@ -170,9 +170,9 @@ def _take_steps(
     with timed("validate, accept"):
         validated = pipeline.validate(project, run)
     with timed("compute"):
-        parts = pipeline.compute(project, run, as_of, full)
+        listing = pipeline.compute(project, run, as_of, full)
     with timed("publish"):
-        pipeline.publish(project, run, parts, validated.rules, as_of)
+        pipeline.publish(project, run, listing, validated.rules, as_of)
 
 
 if __name__ == "__main__":

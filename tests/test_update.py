@@ -143,8 +143,8 @@ class Warehouse:
         bases = tuple(Basis(name, ("jobs",), each, {}) for name, each in groups.items())
         day = asked.today
         made = Provenance("run", as_of, as_of, day, "sqm", bases)
-        renew_values(self.connection, asked, made)
-        return charted_values(self.connection, asked).drop(*FIRST_COLUMNS)
+        computed = renew_values(self.connection, asked, made)
+        return charted_values(self.connection, asked, computed).drop(*FIRST_COLUMNS)
 
     def everything(self, as_of: datetime) -> pl.DataFrame:
         return compute_values(

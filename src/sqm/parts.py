@@ -7,7 +7,7 @@ noted while values are kept, so nothing can be forgotten by a run that is killed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -28,12 +28,13 @@ _QUARTER = "date_trunc('quarter', v.period_end - 1)"  # of the last day
 # The ledger also keeps what is not computed now: values that were withdrawn, and those of later
 # moments or of other definitions. A rolling period is published when it is over, a calendar period
 # from its first day on.
-_KEPT = (
+_KNOWN = (
     'sqm.kpi_values as v join temp.asked_places as a using (kpi, "window", "by")\n'
-    f"where v.period_start <= $last_day and v.reason <> {literal(WITHDRAWN)}\n"
+    "where v.period_start <= $last_day\n"
     "  and (v.period_end <= $today or not starts_with(v.\"window\", 'rolling_')\n"
     "  and not ends_with(v.\"window\", '_to_date'))"
 )
+_KEPT = f"{_KNOWN}\n  and v.reason <> {literal(WITHDRAWN)}"
 # The ledger hashes the columns of each row; two sums over the rows have 128 bits together.
 _LISTED_SQL = f"""
 select quarter, count(*), bit_xor(hashed), sum(cast(hashed as hugeint))
@@ -57,13 +58,19 @@ order by {_QUARTER}, {_ORDER}
 """
 
 
+# A value was published as final and its period is not over: it is known as of a later moment.
+_LATER_SQL = f"""
+select 1 from {_KNOWN} and v.first_published_at is not null and v.period_end > $today limit 1
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Rows that are published in one file."""
 
     quarter: date | None  # its first day; None: the rows of chart windows
     rows: int
-    fingerprint: str  # of all that is in them; '': not known before the charts are drawn
+    fingerprint: str = ""  # of what is in them; '': not known, so no file can be the same
 
     @property
     def name(self) -> str:
@@ -73,9 +80,32 @@ class Part:
         return f"{self.quarter.year}q{(self.quarter.month + 2) // 3}"
 
 
-def list_parts(connection: duckdb.DuckDBPyConnection, asked: Computation) -> tuple[Part, ...]:
-    """The parts of the values that are asked for, oldest first, the charted one last."""
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is to be published."""
+
+    parts: tuple[Part, ...]  # oldest first, the charted one last
+    values: pl.DataFrame | None = None  # all of them, where those in the ledger are others
+
+    @property
+    def rows(self) -> int:
+        """In all parts."""
+        return sum(part.rows for part in self.parts)
+
+
+def list_parts(
+    connection: duckdb.DuckDBPyConnection, asked: Computation, computed: pl.DataFrame | None = None
+) -> Listing:
+    """The parts of the values that are asked for, as they are kept.
+
+    `computed`: all values where they were all computed now. The ledger does not take those that it
+    knows as of a later moment; then these are published, and no part is taken for an earlier one.
+    """
     with _asked_places(connection, asked) as places:
+        if computed is not None and connection.execute(_LATER_SQL, _days(asked)).fetchall():
+            tables = _split(computed, asked)
+            sizes = tuple(Part(quarter, len(table)) for quarter, table in tables.items())
+            return Listing(sizes, computed)
         rows = connection.execute(_LISTED_SQL, _days(asked)).fetchall()
     # another release may write other files of the same rows
     columns = (*LEDGER_COLUMNS.items(), *FIRST_COLUMNS.items())
@@ -87,45 +117,73 @@ def list_parts(connection: duckdb.DuckDBPyConnection, asked: Computation) -> tup
         else:
             fingerprint = sha256(f"{others}\n{count} {hashes}".encode()).hexdigest()
             parts.append(Part(quarter, count, fingerprint))
-    return (*parts, Part(None, charted, ""))
-
-
-def count_values(parts: Iterable[Part]) -> int:
-    """Rows in all parts."""
-    return sum(part.rows for part in parts)
+    return Listing((*parts, Part(None, charted)))
 
 
 def read_parts(
-    connection: duckdb.DuckDBPyConnection, asked: Computation, parts: Iterable[Part]
+    connection: duckdb.DuckDBPyConnection,
+    asked: Computation,
+    listing: Listing,
+    parts: Iterable[Part],
 ) -> dict[str, pl.DataFrame]:
-    """The rows of these parts by their names, those of quarters as they are kept.
+    """The rows of these parts of the listing by their names, with the charts of the charted one.
 
     Columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS, of charted rows as snapshot.COLUMNS and
     FIRST_COLUMNS.
     """
-    of_quarters = [part for part in parts if part.quarter is not None]
-    tables = {}
-    with _asked_places(connection, asked):
-        if of_quarters:
-            quarters = [part.quarter for part in of_quarters]
-            bound = {"quarters": quarters, "first": quarters[0], **_days(asked)}
-            rows, begin = read_frame(connection, _QUARTERS_SQL, bound), 0
-            for part in of_quarters:
-                tables[part.name] = rows.slice(begin, part.rows)
-                begin += part.rows
-        charted = read_frame(connection, _CHARTED_SQL, _days(asked))
+    if listing.values is not None:
+        tables = _split(listing.values, asked)
+    else:
+        tables = _read(connection, asked, [part for part in parts if part.quarter is not None])
     # the limits of a chart rest on all of its series: any value that changed draws it anew
-    drawn = chart_values(charted, asked.kpis, asked.today)
-    return tables | {Part(None, len(drawn), "").name: drawn.select(*COLUMNS, *FIRST_COLUMNS)}
+    charted = chart_values(tables[None], asked.kpis, asked.today)
+    tables[None] = charted.select(*COLUMNS, *FIRST_COLUMNS)
+    return {part.name: tables[part.quarter] for part in parts}
 
 
-def charted_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl.DataFrame:
-    """All kept values that are asked for, as `compute_values` would give them but in other order.
+def charted_values(
+    connection: duckdb.DuckDBPyConnection, asked: Computation, computed: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """All values that are published, as `compute_values` would give them but in another order.
 
     Columns as snapshot.COLUMNS and FIRST_COLUMNS.
     """
-    tables = read_parts(connection, asked, list_parts(connection, asked))
+    listing = list_parts(connection, asked, computed)
+    tables = read_parts(connection, asked, listing, listing.parts)
     return pl.concat(with_charts(table) for table in tables.values())
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection, asked: Computation, wanted: Sequence[Part]
+) -> dict[date | None, pl.DataFrame]:
+    """The kept rows of these quarters, and all rows of chart windows."""
+    tables = {}
+    with _asked_places(connection, asked):
+        if wanted:
+            quarters = [part.quarter for part in wanted]
+            bound = {"quarters": quarters, "first": quarters[0], **_days(asked)}
+            rows, begin = read_frame(connection, _QUARTERS_SQL, bound), 0
+            for part in wanted:
+                tables[part.quarter] = rows.slice(begin, part.rows)
+                begin += part.rows
+        tables[None] = read_frame(connection, _CHARTED_SQL, _days(asked))
+    return tables
+
+
+def _split(values: pl.DataFrame, asked: Computation) -> dict[date | None, pl.DataFrame]:
+    """All values by the first day of their quarter, and those of chart windows."""
+    named = {"kpi": pl.String, "window": pl.String}
+    charts = pl.DataFrame([(k.name, k.chart_window) for k in asked.kpis], named, orient="row")
+    last_day = pl.col("period_end") - pl.duration(days=1)
+    others = values.join(charts, on=["kpi", "window"], how="anti", maintain_order="left")
+    by_quarter = others.with_columns(last_day.dt.truncate("1q").alias("quarter")).partition_by(
+        "quarter", as_dict=True, include_key=False
+    )
+    tables: dict[date | None, pl.DataFrame] = {
+        key[0]: by_quarter[key] for key in sorted(by_quarter)
+    }
+    tables[None] = values.join(charts, on=["kpi", "window"], how="semi", maintain_order="left")
+    return tables
 
 
 def _days(asked: Computation) -> dict[str, date]:

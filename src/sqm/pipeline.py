@@ -28,7 +28,7 @@ from sqm.files import replace_file
 from sqm.ledger import Provenance, recent_restatements
 from sqm.local_time import utc_naive
 from sqm.months import closed_stretches, note_review, read_closings, review_before
-from sqm.parts import Part, count_values, list_parts, read_parts
+from sqm.parts import Listing, list_parts, read_parts
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
@@ -106,10 +106,10 @@ def refresh(
         for line in describe_validated(validated):
             say(line)
         steps.begin("compute", count - 2, count)
-        parts = compute(project, run, clock(), full)
-        say(f"computed {counted(len(project.kpis), 'KPI')}, {count_values(parts):,} values")
+        listing = compute(project, run, clock(), full)
+        say(f"computed {counted(len(project.kpis), 'KPI')}, {listing.rows:,} values")
         steps.begin("publish", count - 1, count)
-        published = publish(project, run, parts, validated.rules, clock())
+        published = publish(project, run, listing, validated.rules, clock())
     say(describe_published(published))
     return published
 
@@ -174,18 +174,18 @@ def validate(project: Project, run: Run) -> Validated:
     return Validated(tuple(facts), tuple(accepted))
 
 
-def compute(project: Project, run: Run, now: datetime, full: bool = False) -> tuple[Part, ...]:
+def compute(project: Project, run: Run, now: datetime, full: bool = False) -> Listing:
     """Compute the KPI values from the accepted records, and keep them in the ledger as of `now`.
 
-    Only what has changed is computed, unless `full`. What is to be published, in parts.
+    Only what has changed is computed, unless `full`. What is to be published.
     """
     with open_confined(project) as connection:
         if full:
             forget_values(connection)
         provenance = provenance_of(project, run, now)
         asked = computation_of(project, run)
-        renew_values(connection, asked, provenance)
-        return list_parts(connection, asked)
+        computed = renew_values(connection, asked, provenance)
+        return list_parts(connection, asked, computed)
 
 
 def computation_of(project: Project, run: Run) -> Computation:
@@ -204,16 +204,16 @@ def computation_of(project: Project, run: Run) -> Computation:
 def publish(
     project: Project,
     run: Run,
-    parts: tuple[Part, ...],
+    listing: Listing,
     rules: tuple[RuleFacts, ...],
     now: datetime,
 ) -> Published:
-    """Make the kept values the current snapshot; writes the parts that are not published yet."""
+    """Make the values the current snapshot; only parts that are not published yet are written."""
     settings = project.settings
     intact = intact_files(project.state)
     with open_confined(project) as connection:
-        stale = [part for part in parts if part.fingerprint not in intact]
-        tables = read_parts(connection, computation_of(project, run), stale)
+        stale = [part for part in listing.parts if part.fingerprint not in intact]
+        tables = read_parts(connection, computation_of(project, run), listing, stale)
         restated = restated_since_published(connection, project.state)
         restatements = recent_restatements(connection, utc_naive(now))
         sources = source_facts(connection, project, utc_naive(run.as_of))
@@ -222,7 +222,7 @@ def publish(
     values = tuple(
         intact.get(part.fingerprint)
         or ValuesFile(file=written[part.name], fingerprint=part.fingerprint)
-        for part in parts
+        for part in listing.parts
     )
     manifest = Manifest(
         revision=revision,
@@ -246,7 +246,7 @@ def publish(
     )
     new = {written[name]: table for name, table in tables.items()}
     manifest = write_snapshot(project.state, manifest, new | {manifest.restatements: restatements})
-    return Published(run, manifest, count_values(parts))
+    return Published(run, manifest, listing.rows)
 
 
 def provenance_of(project: Project, run: Run, now: datetime) -> Provenance:

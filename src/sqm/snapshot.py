@@ -172,7 +172,8 @@ class Manifest(Definition):
     rules: tuple[RuleFacts, ...]
     restated: int = 0  # final values that this revision changed
     restatements: str = ""  # file name beside current.json; '': written by an older release
-    replaced: dict[str, int] = Field(default_factory=dict)  # files kept for slow readers, with the last revision of each
+    # files kept for slow readers, with the last revision that named them
+    replaced: dict[str, int] = Field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -37,8 +37,10 @@ RENEWED = "renewed_values"  # the keys of the values that are computed anew
 
 def renew_values(
     connection: duckdb.DuckDBPyConnection, asked: Computation, provenance: Provenance
-) -> None:
-    """Compute, judge and keep what has changed; then all is kept that `compute_values` would give.
+) -> pl.DataFrame | None:
+    """Bring the kept values up to date; all of them if all were computed anew, otherwise None.
+
+    Columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS, in the order of the KPIs.
 
     What is touched stays noted until the values that it leads to are kept.
     """
@@ -46,9 +48,9 @@ def renew_values(
     since = _kept_moment(connection, asked)
     if since is None:
         judged = _in_order(asked, _judge(connection, asked, EVERYTHING))
-        keep_values(connection, with_quarantine(connection, asked, judged), provenance)
+        kept = keep_values(connection, with_quarantine(connection, asked, judged), provenance)
         _settle(connection, asked)
-        return
+        return kept
     touched = _make_touched_tables(connection, asked, since)
     judged = _judge(connection, asked, Scope(by_period=touched))
     renewed = with_quarantine(connection, asked, judged)
@@ -56,6 +58,7 @@ def renew_values(
     for table in (CELLS, PERIODS, RENEWED, "asked_values"):
         connection.execute(f"drop table {table}")
     _settle(connection, asked)
+    return None
 
 
 def forget_values(connection: duckdb.DuckDBPyConnection) -> None:
