@@ -7,7 +7,7 @@ noted while values are kept, so nothing can be forgotten by a run that is killed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -124,7 +124,7 @@ def read_parts(
     connection: duckdb.DuckDBPyConnection,
     asked: Computation,
     listing: Listing,
-    parts: Iterable[Part],
+    parts: Sequence[Part],
 ) -> dict[str, pl.DataFrame]:
     """The rows of these parts of the listing by their names, with the charts of the charted one.
 

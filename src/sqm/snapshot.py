@@ -245,7 +245,7 @@ def _write_table(path: Path, table: pl.DataFrame) -> int:
 def _checksum(path: Path) -> int | None:
     try:
         return zlib.crc32(path.read_bytes())
-    except FileNotFoundError:
+    except OSError:  # gone, or not to be read: it is written anew
         return None
 
 
