@@ -32,6 +32,7 @@ from sqm.expressions import quote
 from sqm.project import Project, load_project
 from sqm.records import BUILT_IN, Column
 from sqm.runs import Run
+from sqm.snapshot import read_snapshot
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
 MEAN_AGE_DAYS = 14
@@ -141,22 +142,22 @@ def _export(
 def _run(
     project: Project, as_of: datetime, title: str, *, full: bool
 ) -> tuple[float, pl.DataFrame]:
-    """A run, as `sqm run` has it; seconds on the wall, and the values."""
+    """A run, as `sqm run` has it; seconds on the wall, and the values that it published."""
     spent = dict.fromkeys(STEPS, 0.0)
     began = time.perf_counter()
     with pipeline.running(project, lambda: as_of, as_of, lambda _: None) as run:
-        values = _take_steps(project, run, as_of, full, spent)
+        _take_steps(project, run, as_of, full, spent)
         ended = time.perf_counter()
     total = time.perf_counter() - began
     spent["settle"] = time.perf_counter() - ended
     listed = ", ".join(f"{step} {seconds:.2f}" for step, seconds in spent.items())
     print(f"{title}: {total:.2f} s ({listed})")
-    return total, values
+    return total, read_snapshot(project.state).values
 
 
 def _take_steps(
     project: Project, run: Run, as_of: datetime, full: bool, spent: dict[str, float]
-) -> pl.DataFrame:
+) -> None:
     @contextmanager
     def timed(step: str) -> Iterator[None]:
         began = time.perf_counter()
@@ -169,10 +170,9 @@ def _take_steps(
     with timed("validate, accept"):
         validated = pipeline.validate(project, run)
     with timed("compute"):
-        values = pipeline.compute(project, run, as_of, full)
+        listing = pipeline.compute(project, run, as_of, full)
     with timed("publish"):
-        pipeline.publish(project, run, values, validated.rules, as_of)
-    return values
+        pipeline.publish(project, run, listing, validated.rules, as_of)
 
 
 if __name__ == "__main__":

@@ -76,9 +76,9 @@ def compute(project: Project, run: Run, full: bool = False) -> Any:
 
 
 @task(name="publish-kpis", task_run_name="publish-{run.run_id}", **step)
-def publish(project: Project, run: Run, values: Any, validated: Any) -> Published:
-    """Make the values the current snapshot."""
-    published = pipeline.publish(project, run, values, validated.rules, now())
+def publish(project: Project, run: Run, listing: Any, validated: Any) -> Published:
+    """Make the kept values the current snapshot."""
+    published = pipeline.publish(project, run, listing, validated.rules, now())
     get_run_logger().info(pipeline.describe_published(published))
     return published
 
@@ -99,8 +99,8 @@ def refresh_kpis(project: Path = Path(), as_of: datetime | None = None, full: bo
         for name in loaded.settings.sources:
             pull_source(loaded, run, name, full)
         validated = validate(loaded, run)
-        values = compute(loaded, run, full)
-        published = publish(loaded, run, values, validated)
+        listing = compute(loaded, run, full)
+        published = publish(loaded, run, listing, validated)
     create_table_artifact(
         key="kpi-status",
         table=pipeline.scorecard(loaded),

@@ -321,4 +321,4 @@ def snapshot(
 def publish(state: Path, kpis: Sequence[Kpi], rows: Sequence[dict[str, Any]], **facts: Any) -> None:
     """Make these rows the current revision."""
     made = snapshot(kpis, rows, revision=next_revision(state), **facts)
-    write_snapshot(state, made.manifest, made.values)
+    write_snapshot(state, made.manifest, {made.manifest.values[0].file: made.values})

@@ -173,7 +173,7 @@ def test_a_run_killed_after_it_published_has_published(project, warm):
     assert read_runs(project.state)[1].detail == "killed after it had published"
 
 
-@pytest.mark.parametrize("step", ["compute", "update_values", "write_snapshot"])
+@pytest.mark.parametrize("step", ["compute", "renew_values", "write_snapshot"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_restated_values_are_announced_by_the_run_that_publishes_them(project, warm, step, after):
     refresh(project)

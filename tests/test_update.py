@@ -23,9 +23,10 @@ from sqm.errors import WarehouseError
 from sqm.kpi import BaseKpi
 from sqm.ledger import Provenance
 from sqm.migrations import migrate
+from sqm.parts import charted_values
 from sqm.records import BUILT_IN
 from sqm.snapshot import FIRST_COLUMNS
-from sqm.update import forget_values, update_values
+from sqm.update import forget_values, renew_values
 
 BEGIN = datetime(2026, 3, 1)  # noqa: DTZ001  # UTC, naive; the clocks change on 29 March
 WINDOWS = ["day", "week", "month", "rolling_7d", "rolling_1m", "month_to_date"]
@@ -142,7 +143,8 @@ class Warehouse:
         bases = tuple(Basis(name, ("jobs",), each, {}) for name, each in groups.items())
         day = asked.today
         made = Provenance("run", as_of, as_of, day, "sqm", bases)
-        return update_values(self.connection, asked, made).drop(*FIRST_COLUMNS)
+        computed = renew_values(self.connection, asked, made)
+        return charted_values(self.connection, asked, computed).drop(*FIRST_COLUMNS)
 
     def everything(self, as_of: datetime) -> pl.DataFrame:
         return compute_values(

@@ -45,7 +45,7 @@ SECTIONS = {  # the parts of a run, and the function that begins each; before th
     "judge": "update.judge_periods",
     "keep": "update.keep_values",
     "settle": "update._settle",
-    "draw": "update.chart_values",
+    "draw": "pipeline.read_parts",
     "publish": "pipeline.write_snapshot",
     "end": "runs._end_run",
     "file": "runs.settle_warehouse",

@@ -286,15 +286,14 @@ def _accepted(
 ) -> tuple[int, datetime | None]:
     """How many records of the source are in the warehouse, and their newest past timestamp."""
     moments = [c.name for c in record_type.columns if c.type in ("timestamp", "date")]
-    newest = "null"
-    if moments:
-        each = ", ".join(
-            f"max(cast({quote(m)} as timestamp)) filter (where {quote(m)} <= $as_of)"
-            for m in moments
-        )
-        newest = f"greatest({each})" if len(moments) > 1 else each
+    of_source = f"from {quote(record_type.name)} where _source = {literal(name)}"
+    # one by one: DuckDB then looks only where its statistics say that the newest may be
+    newest = [
+        f"(select max(cast({quote(m)} as timestamp)) {of_source} and {quote(m)} <= $as_of)"
+        for m in moments
+    ]
     row = connection.execute(
-        f"select count(*), {newest} from {quote(record_type.name)} where _source = {literal(name)}",
+        f"select (select count(*) {of_source}), greatest({', '.join([*newest, 'null'])})",
         {"as_of": as_of} if moments else {},
     ).fetchone()
     if row is None:

@@ -52,6 +52,7 @@ def chart_values(values: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> 
         .with_row_index("place")
         .join(windows, on=["kpi", "window"], how="semi")
         .with_row_index("row")
+        .rechunk()  # each KPI is looked at by itself, which costs more for each chunk
     )
     charted = _Columns(len(rows))
     parts = rows.partition_by("kpi", as_dict=True)

@@ -26,7 +26,9 @@ def read_frame(
     """The rows of a query."""
     import polars as pl
 
-    return pl.DataFrame(connection.sql(sql, params=params).to_arrow_table())
+    rows = connection.sql(sql, params=params).to_arrow_table()
+    # the batches as they came: putting them into one copies every column
+    return pl.DataFrame(pl.from_arrow(rows, rechunk=False))
 
 
 def drop_tables(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:

@@ -12,7 +12,6 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqm import __version__, steps
 from sqm.accept import (
@@ -29,6 +28,7 @@ from sqm.files import replace_file
 from sqm.ledger import Provenance, recent_restatements
 from sqm.local_time import utc_naive
 from sqm.months import closed_stretches, note_review, read_closings, review_before
+from sqm.parts import Listing, list_parts, read_parts
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pull import pull_source as _pull_source
@@ -47,6 +47,8 @@ from sqm.sandbox import confine
 from sqm.snapshot import (
     Manifest,
     RuleFacts,
+    ValuesFile,
+    intact_files,
     latest_values,
     next_revision,
     read_restatements,
@@ -57,13 +59,10 @@ from sqm.staging import partial_sources, staged_records
 from sqm.staging_file import open_with_staging, remove_staging, settle_staging
 from sqm.terms import WORST_FIRST, Status
 from sqm.transactions import transaction
-from sqm.update import forget_values, update_values
+from sqm.update import forget_values, renew_values
 from sqm.upsert import Accepted
 from sqm.warehouse import open_confined
 from sqm.windows import add_months, parse_month
-
-if TYPE_CHECKING:
-    import polars as pl
 
 # flows come in here, also for what is defined elsewhere
 __all__ = ["Run", "begin_run", "noted", "read_runs", "running"]
@@ -107,10 +106,10 @@ def refresh(
         for line in describe_validated(validated):
             say(line)
         steps.begin("compute", count - 2, count)
-        values = compute(project, run, clock(), full)
-        say(f"computed {counted(len(project.kpis), 'KPI')}, {values.height:,} values")
+        listing = compute(project, run, clock(), full)
+        say(f"computed {counted(len(project.kpis), 'KPI')}, {listing.rows:,} values")
         steps.begin("publish", count - 1, count)
-        published = publish(project, run, values, validated.rules, clock())
+        published = publish(project, run, listing, validated.rules, clock())
     say(describe_published(published))
     return published
 
@@ -175,20 +174,22 @@ def validate(project: Project, run: Run) -> Validated:
     return Validated(tuple(facts), tuple(accepted))
 
 
-def compute(project: Project, run: Run, now: datetime, full: bool = False) -> pl.DataFrame:
-    """All KPI values from the accepted records, kept in the ledger as of `now`.
+def compute(project: Project, run: Run, now: datetime, full: bool = False) -> Listing:
+    """Compute the KPI values from the accepted records, and keep them in the ledger as of `now`.
 
-    Only what has changed is computed, unless `full`. Columns as in snapshot.COLUMNS and
-    FIRST_COLUMNS.
+    Only what has changed is computed, unless `full`. What is to be published.
     """
     with open_confined(project) as connection:
         if full:
             forget_values(connection)
         provenance = provenance_of(project, run, now)
-        return update_values(connection, _computation(project, run), provenance)
+        asked = computation_of(project, run)
+        computed = renew_values(connection, asked, provenance)
+        return list_parts(connection, asked, computed)
 
 
-def _computation(project: Project, run: Run) -> Computation:
+def computation_of(project: Project, run: Run) -> Computation:
+    """What a run computes."""
     settings = project.settings
     return Computation(
         project.kpis,
@@ -203,20 +204,29 @@ def _computation(project: Project, run: Run) -> Computation:
 def publish(
     project: Project,
     run: Run,
-    values: pl.DataFrame,
+    listing: Listing,
     rules: tuple[RuleFacts, ...],
     now: datetime,
 ) -> Published:
-    """Make the values the current snapshot."""
+    """Make the values the current snapshot; only parts that are not published yet are written."""
     settings = project.settings
+    intact = intact_files(project.state)
     with open_confined(project) as connection:
+        stale = [part for part in listing.parts if part.fingerprint not in intact]
+        tables = read_parts(connection, computation_of(project, run), listing, stale)
         restated = restated_since_published(connection, project.state)
         restatements = recent_restatements(connection, utc_naive(now))
         sources = source_facts(connection, project, utc_naive(run.as_of))
     revision = next_revision(project.state)
+    written = {part.name: f"values-{revision:06d}-{part.name}.parquet" for part in stale}
+    values = tuple(
+        intact.get(part.fingerprint)
+        or ValuesFile(file=written[part.name], fingerprint=part.fingerprint)
+        for part in listing.parts
+    )
     manifest = Manifest(
         revision=revision,
-        values=f"values-{revision:06d}.parquet",
+        values=values,
         run_id=run.run_id,
         release=__version__,
         as_of=run.as_of.astimezone(UTC),
@@ -234,8 +244,9 @@ def publish(
         restated=restated,
         restatements=f"restatements-{revision:06d}.parquet",
     )
-    write_snapshot(project.state, manifest, values, restatements)
-    return Published(run, manifest, values.height)
+    new = {written[name]: table for name, table in tables.items()}
+    manifest = write_snapshot(project.state, manifest, new | {manifest.restatements: restatements})
+    return Published(run, manifest, listing.rows)
 
 
 def provenance_of(project: Project, run: Run, now: datetime) -> Provenance:

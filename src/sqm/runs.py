@@ -15,12 +15,12 @@ from pathlib import Path
 import duckdb
 from pydantic import TypeAdapter, ValidationError
 
-from sqm.errors import PublishError, SqmError, WarehouseError
+from sqm.errors import SqmError, WarehouseError
 from sqm.files import remove_leftovers, replace_file
 from sqm.local_time import utc_naive
 from sqm.lock import lock_owner, only_run
 from sqm.project import Project
-from sqm.snapshot import Manifest, read_manifest
+from sqm.snapshot import Manifest, find_manifest
 from sqm.staging_file import remove_staging
 from sqm.tables import aligned
 from sqm.terms import Definition
@@ -133,7 +133,7 @@ def begin_run(project: Project, now: datetime, as_of: datetime | None = None) ->
     if configured is not None and configured.tzinfo is None:
         configured = configured.replace(tzinfo=project.settings.zone)
     chosen = as_of or configured
-    published = _published(project.state)
+    published = find_manifest(project.state)
     if chosen is None and published is not None and now < published.as_of:
         raise WarehouseError(
             f"{warehouse_path(project)}: values as of {_text(published.as_of)} are published and "
@@ -184,7 +184,7 @@ def restated_since_published(connection: duckdb.DuckDBPyConnection, state: Path)
 
     Also those of runs that kept their values and were killed before they could publish them.
     """
-    published = _published(state)
+    published = find_manifest(state)
     row = connection.execute(
         "select count(*) from sqm.restatements join sqm.runs as u using (run_id)\n"
         "left join sqm.runs as p on p.run_id = ?\n"
@@ -216,13 +216,6 @@ def runs_table(runs: tuple[RunFacts, ...]) -> str:
         for run in runs
     ]
     return aligned(head, rows, {"seconds", *numbers})
-
-
-def _published(state: Path) -> Manifest | None:
-    """What is published; None when nothing is, or when only the next run can mend it."""
-    with suppress(PublishError):
-        return read_manifest(state)
-    return None
 
 
 def _close_killed_runs(

@@ -185,7 +185,5 @@ def _read_whole(state: Path) -> Snapshot:
     snapshot = read_snapshot(state)
     missing = sorted(COLUMNS.keys() - set(snapshot.values.columns))
     if missing:
-        raise PublishError(
-            f"{snapshot.manifest.values}: no column {', '.join(missing)}; run 'sqm run'"
-        )
+        raise PublishError(f"{published_dir(state)}: no column {', '.join(missing)}; run 'sqm run'")
     return snapshot

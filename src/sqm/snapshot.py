@@ -1,20 +1,24 @@
 """Snapshots: what is published, for readers that never touch the warehouse.
 
-`<state>/published/current.json` names the Parquet file with the KPI values and carries all the
-rest: KPI definitions, sources, validation. It is replaced atomically and each revision has a file
-name of its own, so a reader sees one revision or the next, never a mixture.
+`<state>/published/current.json` names the Parquet files with the KPI values and carries all the
+rest: KPI definitions, sources, validation. It is replaced atomically and no file is ever written
+again, so a reader sees one revision or the next, never a mixture. A part of the values that did not
+change is not written: the next revision names the same file.
 """
 
 from __future__ import annotations
 
 import io
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from sqm.errors import PublishError
 from sqm.files import remove_leftovers, replace_file
@@ -134,11 +138,24 @@ class RuleFacts(Definition):
     observed: str = ""
 
 
+class ValuesFile(Definition):
+    """A file with a part of the values."""
+
+    file: str  # name beside current.json
+    fingerprint: str = ""  # alike for files with the same rows; '': it is not known
+    checksum: int = 0  # CRC-32 of the content
+
+
+def _as_files(values: object) -> object:
+    """An older release wrote one file, and its name alone."""
+    return ({"file": values},) if isinstance(values, str) else values
+
+
 class Manifest(Definition):
     """current.json: the published revision."""
 
     revision: int
-    values: str  # file name beside current.json
+    values: Annotated[tuple[ValuesFile, ...], BeforeValidator(_as_files)]
     run_id: str
     release: str = ""  # of sqm
     as_of: datetime  # UTC
@@ -155,6 +172,14 @@ class Manifest(Definition):
     rules: tuple[RuleFacts, ...]
     restated: int = 0  # final values that this revision changed
     restatements: str = ""  # file name beside current.json; '': written by an older release
+    # files kept for slow readers, with the last revision that named them
+    replaced: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that it names beside current.json."""
+        restatements = (self.restatements,) if self.restatements else ()
+        return (*(each.file for each in self.values), *restatements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,39 +197,77 @@ def published_dir(state: Path) -> Path:
     return state / "published"
 
 
-def write_snapshot(
-    state: Path,
-    manifest: Manifest,
-    values: pl.DataFrame,
-    restatements: pl.DataFrame | None = None,
-) -> Path:
-    """Make `values` the current revision; the files that `manifest` names must be new.
+def write_snapshot(state: Path, manifest: Manifest, tables: Mapping[str, pl.DataFrame]) -> Manifest:
+    """Make `manifest` the current revision; as it is published, with checksums.
 
-    One process at a time. Raises WarehouseError, with the last revision untouched, when it cannot.
+    `tables`: those of its files that are new, by name; the others are there already. One process at
+    a time. Raises WarehouseError, with the last revision untouched, when it cannot.
     """
     folder = published_dir(state)
-    files = {manifest.values: values}
-    if restatements is not None:
-        files[manifest.restatements] = restatements
-    for name in files:
+    for name in tables:
         if (folder / name).exists():
             raise PublishError(f"{folder / name} exists already; a revision is never overwritten")
-    text = manifest.model_dump_json(indent=1, by_alias=True)
     remove_leftovers(folder)
-    for name, table in files.items():
-        content = io.BytesIO()
-        table.write_parquet(content)
-        replace_file(folder / name, content.getvalue())
+    checksums = {name: _write_table(folder / name, table) for name, table in tables.items()}
+    values = tuple(
+        each.model_copy(update={"checksum": checksums.get(each.file, each.checksum)})
+        for each in manifest.values
+    )
+    replaced = _replaced(find_manifest(state), manifest)
+    manifest = manifest.model_copy(update={"values": values, "replaced": replaced})
+    text = manifest.model_dump_json(indent=1, by_alias=True)
     replace_file(folder / "current.json", text.encode())
-    for pattern in ("values-*.parquet", "restatements-*.parquet"):
-        for old in sorted(folder.glob(pattern))[:-KEEP]:
-            old.unlink(missing_ok=True)
-    return folder / manifest.values
+    for table in _tables(folder):
+        if table.name not in manifest.files and table.name not in replaced:
+            table.unlink(missing_ok=True)
+    return manifest
+
+
+def intact_files(state: Path) -> dict[str, ValuesFile]:
+    """Files of the current revision that are there and whole, by the fingerprint of their rows."""
+    before = find_manifest(state)
+    files = before.values if before is not None else ()
+    return {
+        each.fingerprint: each
+        for each in files
+        if each.fingerprint and _checksum(published_dir(state) / each.file) == each.checksum
+    }
+
+
+def _write_table(path: Path, table: pl.DataFrame) -> int:
+    """Write a file; its checksum."""
+    content = io.BytesIO()
+    table.write_parquet(content)
+    replace_file(path, content.getvalue())
+    return zlib.crc32(content.getvalue())
+
+
+def _checksum(path: Path) -> int | None:
+    try:
+        return zlib.crc32(path.read_bytes())
+    except OSError:  # gone, or not to be read: it is written anew
+        return None
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [*folder.glob("values-*.parquet"), *folder.glob("restatements-*.parquet")]
+
+
+def _replaced(before: Manifest | None, manifest: Manifest) -> dict[str, int]:
+    """Files of earlier revisions that a reader may still be about to open."""
+    if before is None:
+        return {}
+    named = before.replaced | dict.fromkeys(before.files, before.revision)
+    return {
+        name: last
+        for name, last in named.items()
+        if name not in manifest.files and last > manifest.revision - KEEP
+    }
 
 
 def next_revision(state: Path) -> int:
     """One more than the newest revision ever written, whether or not it became current."""
-    numbers = [int(p.stem.rpartition("-")[2]) for p in published_dir(state).glob("*-*.parquet")]
+    numbers = [int(path.stem.split("-")[1]) for path in _tables(published_dir(state))]
     return max(numbers, default=0) + 1
 
 
@@ -221,15 +284,22 @@ def read_manifest(state: Path) -> Manifest:
         ) from error
 
 
+def find_manifest(state: Path) -> Manifest | None:
+    """What is current; None when nothing is, or when only the next revision can mend it."""
+    with suppress(PublishError):
+        return read_manifest(state)
+    return None
+
+
 def read_snapshot(state: Path) -> Snapshot:
     """The current revision; raises PublishError when nothing is published."""
     manifest = read_manifest(state)
     try:
-        return Snapshot(manifest, with_all_columns(_read_table(state, manifest.values)))
+        return Snapshot(manifest, _read_values(state, manifest))
     except FileNotFoundError:
         # a slow reader: KEEP newer revisions have been published since the manifest was read
         manifest = read_manifest(state)
-        return Snapshot(manifest, with_all_columns(_read_table(state, manifest.values)))
+        return Snapshot(manifest, _read_values(state, manifest))
 
 
 def with_all_columns(values: pl.DataFrame) -> pl.DataFrame:
@@ -240,6 +310,30 @@ def with_all_columns(values: pl.DataFrame) -> pl.DataFrame:
         return values
     none = pl.lit(None, dtype=pl.Float64)
     return values.with_columns(pl.lit(0, dtype=pl.Int64).alias("aside"), worst=none, best=none)
+
+
+def _read_values(state: Path, manifest: Manifest) -> pl.DataFrame:
+    """All values of a revision, in the order of its files."""
+    import polars as pl
+
+    tables = [_read_table(state, each.file) for each in manifest.values]
+    values = pl.concat(map(with_charts, tables), rechunk=False)
+    return with_all_columns(values)
+
+
+def with_charts(values: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a part outside of all charts, with the columns of charts."""
+    import polars as pl
+
+    if not CHART_COLUMNS.keys().isdisjoint(values.columns):
+        return values
+    empty = {
+        "DOUBLE": pl.lit(None, dtype=pl.Float64),
+        "VARCHAR": pl.lit(""),
+        "BIGINT": pl.lit(0, dtype=pl.Int64),
+    }
+    charts = (empty[sql_type].alias(name) for name, sql_type in CHART_COLUMNS.items())
+    return values.with_columns(charts).select(*COLUMNS, *FIRST_COLUMNS)
 
 
 def read_restatements(state: Path, manifest: Manifest) -> pl.DataFrame:

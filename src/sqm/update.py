@@ -2,7 +2,8 @@
 
 The day rows of each scan are kept (day_rows.py). The values of periods that hold a touched row are
 judged anew, and the ledger compares only those; every other value stays where it is. A changed
-definition means judging everything, from the same day rows. Charts are drawn from the kept values.
+definition means judging everything, from the same day rows. Charts are drawn as they are published
+(parts.py).
 """
 
 from __future__ import annotations
@@ -15,15 +16,13 @@ from hashlib import sha256
 import duckdb
 import polars as pl
 
-from sqm.chart import chart_values
 from sqm.compute import Computation, judge_periods, with_quarantine
 from sqm.day_rows import update_day_rows
-from sqm.expressions import literal, quote
+from sqm.expressions import quote
 from sqm.frames import make_table, read_frame
-from sqm.ledger import KEY_HASH, WITHDRAWN, Provenance, keep_values
+from sqm.ledger import KEY_HASH, Provenance, keep_values
 from sqm.plan import EVERYTHING, Footing, Plan, Scope
 from sqm.quarantined import changed_days, keep_aside
-from sqm.snapshot import COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS
 from sqm.touched import (
     ASKED,
     CELLS,
@@ -38,26 +37,6 @@ from sqm.touched import (
 from sqm.transactions import transaction
 
 RENEWED = "renewed_values"  # the keys of the values that are computed anew
-# a rolling period is published when it is over, a calendar period from its first day on
-_IS_KEPT = (
-    f"v.period_start <= $last_day and v.reason <> {literal(WITHDRAWN)}"
-    " and (v.period_end <= $today or not starts_with(v.\"window\", 'rolling_')"
-    " and not ends_with(v.\"window\", '_to_date'))"
-)
-
-
-def update_values(
-    connection: duckdb.DuckDBPyConnection, asked: Computation, provenance: Provenance
-) -> pl.DataFrame:
-    """Compute, judge and keep what has changed; all values as `compute_values` would give them.
-
-    Columns as snapshot.COLUMNS and FIRST_COLUMNS.
-    """
-    values = renew_values(connection, asked, provenance)
-    if values is None:
-        values = kept_values(connection, asked)
-    # the limits of a chart rest on all of its series: any value that changed draws it anew
-    return chart_values(values, asked.kpis, asked.today).select(*COLUMNS, *FIRST_COLUMNS)
 
 
 def renew_values(
@@ -65,7 +44,7 @@ def renew_values(
 ) -> pl.DataFrame | None:
     """Bring the kept values up to date; all of them if all were computed anew, otherwise None.
 
-    Columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS, in the order of `kept_values`.
+    Columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS, in the order of the KPIs.
 
     What is touched stays noted until the values that it leads to are kept.
     """
@@ -84,26 +63,6 @@ def renew_values(
         connection.execute(f"drop table {table}")
     _settle(connection, asked)
     return None
-
-
-def kept_values(connection: duckdb.DuckDBPyConnection, asked: Computation) -> pl.DataFrame:
-    """The kept values that are asked for; columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS.
-
-    The ledger also keeps what is not computed now: values that were withdrawn, and those of later
-    moments or of other definitions.
-    """
-    make_table(connection, ASKED, _asked_values(asked))
-    listed = ", ".join(f"v.{quote(name)}" for name in (*LEDGER_COLUMNS, *FIRST_COLUMNS))
-    values = read_frame(
-        connection,
-        f"select {listed} from sqm.kpi_values as v\n"
-        f'join {ASKED} as a using (kpi, "window", "by")\n'
-        f"where {_IS_KEPT}\n"
-        'order by a.place, "window", "by", segment, period_start, period_end',
-        {"last_day": asked.last_day, "today": asked.today},
-    )
-    connection.execute(f"drop table {ASKED}")
-    return values
 
 
 def forget_values(connection: duckdb.DuckDBPyConnection) -> None:
