@@ -103,7 +103,7 @@ class Warehouse:
     def accept_staged(self, run_id: str) -> dict[str, Accepted]:
         visits = self.project.record_types["visits"]
         at = day(self.runs % 28 + 1)
-        table = gather_records(self.connection, self.project, visits)
+        table = gather_records(self.connection, self.project, visits, run_id)
         broken = {"is_sound": f"select _row from {table} where team = '{BROKEN}'"}
         mark_broken(self.connection, self.project, visits, broken, run_id)
         with transaction(self.connection):
