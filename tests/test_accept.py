@@ -294,7 +294,8 @@ def test_an_earlier_source_takes_a_key_over_and_the_other_record_is_set_aside(
 def test_the_cursor_moves_with_the_records(warehouse: Warehouse):
     warehouse.accept(first=Pull({1: "a"}, cursor="10"))
     run_id = warehouse.stage(
-        first=Pull({1: "b"}, is_full=False, cursor="20"), second=Pull(is_full=False)
+        first=Pull({1: "b"}, is_full=False, cursor="20"),
+        second=Pull({2: BROKEN}, is_full=False),
     )
     warehouse.connection.execute("drop table staging.raw_second")  # accepting fails half-way
 

@@ -152,7 +152,8 @@ def accept_records(
     for name in sources:
         _forget_old_quarantine(connection, name, run_id, is_full=name in full)
     compare_records(connection, record_type, full, increments)
-    _quarantine_displaced(connection, record_type, increments, run_id)
+    if increments and len(sources) > 1:
+        _quarantine_displaced(connection, record_type, increments, run_id)
     note_changes(connection, record_type, DELTA, run_id)
     change_records(connection, record_type, run_id, at)
     accepted = tuple(count_changes(connection, record_type, name, run_id) for name in sources)
