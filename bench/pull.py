@@ -117,7 +117,7 @@ def _take(project: Project) -> Accepted:
         pull_source(connection, project, "jobs", "1", "key")
         settle_staging(connection)
     with open_with_staging(project) as connection:
-        gather_records(connection, project, jobs)
+        gather_records(connection, project, jobs, "1")
         mark_broken(connection, project, jobs, {}, "1")
         with transaction(connection):
             [accepted] = accept_records(connection, project, jobs, "1", AT)

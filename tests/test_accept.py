@@ -103,7 +103,7 @@ class Warehouse:
     def accept_staged(self, run_id: str) -> dict[str, Accepted]:
         visits = self.project.record_types["visits"]
         at = day(self.runs % 28 + 1)
-        table = gather_records(self.connection, self.project, visits)
+        table = gather_records(self.connection, self.project, visits, run_id)
         broken = {"is_sound": f"select _row from {table} where team = '{BROKEN}'"}
         mark_broken(self.connection, self.project, visits, broken, run_id)
         with transaction(self.connection):
@@ -294,7 +294,8 @@ def test_an_earlier_source_takes_a_key_over_and_the_other_record_is_set_aside(
 def test_the_cursor_moves_with_the_records(warehouse: Warehouse):
     warehouse.accept(first=Pull({1: "a"}, cursor="10"))
     run_id = warehouse.stage(
-        first=Pull({1: "b"}, is_full=False, cursor="20"), second=Pull(is_full=False)
+        first=Pull({1: "b"}, is_full=False, cursor="20"),
+        second=Pull({2: BROKEN}, is_full=False),
     )
     warehouse.connection.execute("drop table staging.raw_second")  # accepting fails half-way
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqm.plausibility import (
+    days_needed,
     run_is_too_long,
     share_is_too_high,
     swapped_dates,
@@ -233,3 +234,25 @@ def test_a_share_of_round_times_is_weighed_by_its_probability():
     assert not share_is_too_high(70, 100, 0.5)
     assert not share_is_too_high(0, 0, 0.5)
     assert share_is_too_high(40, 40, 0.5)
+
+
+class Asked(dict[date, int]):
+    """Notes which days somebody asks for."""
+
+    def __init__(self, counts: dict[date, int]) -> None:
+        super().__init__(counts)
+        self.days: set[date] = set()
+
+    def get(self, day: date, otherwise: int = 0) -> int:  # type: ignore[override]
+        self.days.add(day)
+        return super().get(day, otherwise)
+
+
+@pytest.mark.parametrize(("days", "weeks"), [(1, 4), (7, 8), (3, 52)])
+def test_no_older_days_are_asked_for_than_are_needed(days, weeks):
+    counts = Asked(steady(120))
+    last = max(counts) - timedelta(days=1)
+
+    unusual_days(counts, last, days=days, weeks=weeks, sigmas=5.0, factor=2.0)
+
+    assert last - min(counts.days) == timedelta(days=days_needed(days, weeks))

@@ -14,7 +14,7 @@ from projects import SUITE, parcels
 
 from sqm.own_rules import OWN
 from sqm.pipeline import refresh
-from sqm.profile_rules import Staged, Text
+from sqm.profile_rules import Staged, Text, _per_recent_day
 from sqm.project import load_project
 from sqm.records import record_type
 from sqm.snapshot import RuleFacts
@@ -120,6 +120,78 @@ def test_a_day_without_records_is_an_unusual_volume(judge):
     assert only_fact(judge(STEADY, rule)).passed
     gone = f"from ({STEADY}) where cast(begun as date) <> '2026-10-29'"
     assert only_fact(judge(gone, rule)).observed == "2026-10-29: 0, usually 60"
+
+
+LONG = STEADY.replace("date '2026-08-03'", "date '2024-01-01'")
+COURSES = {
+    "as usual": (f"from ({LONG})", "60 on the newest day, as usual"),
+    "a day is missing": (
+        f"from ({LONG}) where cast(begun as date) <> '2026-10-29'",
+        "2026-10-29: 0, usually 60",
+    ),
+    "nothing but old records and a few days": (
+        f"from ({LONG}) where begun < '2025-01-01' or begun >= '2026-10-28'",
+        # five on a day of the weekend are too few to be many
+        "2026-10-28: 60, usually 0; 2026-10-29: 60, usually 0; 2026-10-30: 60, usually 0",
+    ),
+    "a few days": (
+        f"from ({LONG}) where begun > '2026-10-27'", "not judged: too little history",
+    ),
+    "dated in the future": (
+        f"from ({LONG}) union all select timestamp '2027-06-01'", "1 on the newest day, as usual",
+    ),
+    "dated at the end of time": (
+        f"from ({LONG}) union all select timestamp '9999-12-29'", "1 on the newest day, as usual",
+    ),
+    "long ago": ("select timestamp '0002-02-03' as begun", "not judged"),
+    "about as long ago as is needed": (
+        f"from ({LONG}) where begun > '2026-10-25' or begun < '2026-07-08'", "usually 0",
+    ),
+    "nothing": (f"from ({LONG}) limit 0", "no record"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+@pytest.mark.parametrize("came", ["begun > '2026-11-01'", "begun < '2024-02-01'", "false"])
+@pytest.mark.parametrize("course", COURSES)
+def test_after_an_increment_the_course_is_that_of_all_records(tmp_path, course, came, zone):
+    """Only the newest of the accepted records are read; it makes no difference."""
+    query, observed = COURSES[course]
+    rules = [{"volume_is_usual": "begun"}, {"records_are_fresh": {"column": "begun", "hours": 36}}]
+    suite = Suite.model_validate({"records": "visits", "expectations": rules})
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"create table visits as select *, row_number() over () as _row from ({query})"
+        )
+        connection.execute(f"create table came as from visits where {came}")
+        whole, increment = (
+            validate_records(connection, staged, VISITS, suite, tmp_path).facts
+            for staged in (
+                Staged("visits", AS_OF, zone),
+                Staged("came", AS_OF, zone, history="visits"),
+            )
+        )
+
+    assert [(f.passed, f.broken, f.observed) for f in increment] == [
+        (f.passed, f.broken, f.observed) for f in whole
+    ]
+    if zone == "UTC":
+        assert observed in increment[0].observed
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_the_recent_days_are_whole_and_begin_early_enough(zone):
+    hours = "range(timestamp '2026-01-01', timestamp '2026-11-02 10:30', interval 1 hour)"
+    with duckdb.connect() as connection:
+        connection.execute(f"create table visits as select 1 as _row, begun from {hours} t(begun)")
+        connection.execute("create table came as from visits limit 0")
+        staged = Staged("came", AS_OF, zone, history="visits")
+
+        counts = _per_recent_day(connection, staged, "begun", 100)
+
+    last = max(counts) - timedelta(days=1)  # the newest day is not over
+    assert all(counts[last - timedelta(days=age)] == 24 for age in range(101))
+    assert timedelta(days=101) <= last - min(counts) <= timedelta(days=106)
 
 
 def test_days_are_those_of_the_project(judge):

@@ -573,6 +573,16 @@ def test_a_database_file_can_be_opened_by_another_process_afterwards(tmp_path):
     assert ran.returncode == 0, ran.stderr
 
 
+def test_the_long_import_leaves_out_what_only_rules_about_distributions_need():
+    code = (
+        "import sys; from sqm.gx import _gx; _gx(); print('scipy.stats._stats_py' in sys.modules);"
+        " from scipy import stats; print(stats.norm.cdf(0))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert ran.stdout.split() == ["False", "0.5"], ran.stderr
+
+
 def test_rules_about_the_table_look_at_the_accepted_records_too_after_an_increment(
     connection, tmp_path
 ):

@@ -26,6 +26,7 @@ from sqm.upsert import (
     change_records,
     compare_records,
     count_changes,
+    held_table,
     sql_list,
 )
 
@@ -33,17 +34,19 @@ _NOTHING = "select null::bigint as _row, null::varchar as rule limit 0"
 
 
 def gather_records(
-    connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType
+    connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType, run_id: str
 ) -> str:
     """See the staged rows of all sources of a record type as one temporary view; its name.
 
     Rows get a number `_row` of their own, those of the first source first: a key that two sources
-    share stays with the first source. Rows that their source deleted are not among them.
+    share stays with the first source. Rows that their source deleted are not among them. Where a
+    source sent an increment, what the warehouse holds under its keys is looked up as well.
     """
     view = f"incoming_{record_type.name}"
     parts: list[str] = []
     rows_before = 0
-    for name in _sources(project, record_type.name):
+    sources = _sources(project, record_type.name)
+    for name in sources:
         staged = f"staging.{quote(name)}"
         parts.append(
             f"select _row + {rows_before} as _row, {literal(name)} as _source,"
@@ -54,7 +57,35 @@ def gather_records(
         [last] = connection.execute(f"select max(_row) from {staged}").fetchone() or (None,)
         rows_before += last or 0
     connection.execute(f"create or replace temp view {quote(view)} as {' union all '.join(parts)}")
+    if len(_full_sources(connection, sources, run_id)) < len(sources):
+        _look_up_held(connection, record_type, sources, quote(view))
     return view
+
+
+def _look_up_held(
+    connection: duckdb.DuckDBPyConnection,
+    record_type: RecordType,
+    sources: Sequence[str],
+    incoming: str,
+) -> None:
+    """Note the records whose keys came, in any state; all that validating and accepting ask for.
+
+    Reading the keys of a large table takes longer than anything that an increment makes necessary,
+    so it is done once. `comes_again`: a gathered row has the key.
+    """
+    key = quote(record_type.key)
+    parts = [f"select cast({key} as varchar) from staging.{quote(name)}" for name in sources]
+    parts.append(
+        f"select record_key from sqm.quarantine where list_contains({sql_list(sources)}, source)"
+        " and record_key is not null"
+    )
+    connection.execute(
+        f"create or replace temp table {held_table(record_type)} as\n"
+        f"select place, {key}, _source, _hash, _first_seen_at,"
+        f" {key} in (select {key} from {incoming}) as comes_again\n"
+        f"from (select rowid as place, * from {quote(record_type.name)}\n"
+        f"  where cast({key} as varchar) in ({' union all '.join(parts)}))"
+    )
 
 
 def _record_columns(
@@ -120,8 +151,9 @@ def accept_records(
     _note_delivered(connection, record_type, increments, run_id)
     for name in sources:
         _forget_old_quarantine(connection, name, run_id, is_full=name in full)
-    compare_records(connection, record_type, full)
-    _quarantine_displaced(connection, record_type, increments, run_id)
+    compare_records(connection, record_type, full, increments)
+    if increments and len(sources) > 1:
+        _quarantine_displaced(connection, record_type, increments, run_id)
     note_changes(connection, record_type, DELTA, run_id)
     change_records(connection, record_type, run_id, at)
     accepted = tuple(count_changes(connection, record_type, name, run_id) for name in sources)
@@ -146,7 +178,7 @@ def _held_by_an_earlier_source(
     key, listed = quote(record_type.key), sql_list(sources)
     yield (
         f"select i._row, 'duplicate_key' as rule from {quote(f'incoming_{record_type.name}')} as i"
-        f" join {quote(record_type.name)} as t on t.{key} = i.{key}"
+        f" join {held_table(record_type)} as t on t.{key} = i.{key}"
         f" where list_contains({sql_list(increments)}, t._source)"
         f" and list_position({listed}, t._source) < list_position({listed}, i._source)"
         f" and not exists (from {DELIVERED} as d where d.source = t._source"

@@ -6,8 +6,10 @@ seconds. What Great Expectations does not know about DuckDB is adapted in one pl
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -184,6 +186,7 @@ class _Gx:
 def _gx() -> _Gx:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read once, at import: nothing is sent out
     show_warning = warnings.showwarning
+    _import_when_used("scipy", "stats")  # a third of the time, for rules about distributions
     import duckdb_engine  # noqa: F401  # the dialect
     from great_expectations.core.batch import Batch
     from great_expectations.exceptions.exceptions import GreatExpectationsError
@@ -256,6 +259,22 @@ def _gx() -> _Gx:
         Error=GreatExpectationsError,
         Validator=Validator,
     )
+
+
+def _import_when_used(package: str, name: str) -> None:
+    """Put off the import of a package's module until something in it is asked for.
+
+    As importlib's documentation has it; that the package knows the module keeps `from package
+    import name` from asking.
+    """
+    full_name = f"{package}.{name}"
+    spec = importlib.util.find_spec(full_name)
+    if full_name in sys.modules or spec is None or spec.loader is None:
+        return
+    loader = spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = sys.modules[full_name] = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    setattr(sys.modules[package], name, module)
 
 
 def _count_repeated(engine: type[Any]) -> None:

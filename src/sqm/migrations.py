@@ -331,10 +331,10 @@ SCHEMA_VERSION = len(MIGRATIONS)
 
 def schema_version(connection: duckdb.DuckDBPyConnection) -> int:
     """The version of an open file; 0 when it has no schema yet."""
-    known = connection.execute(
-        "select 1 from duckdb_tables() where schema_name = 'sqm' and table_name = 'meta'"
-    ).fetchone()
-    row = connection.execute("select schema_version from sqm.meta").fetchone() if known else None
+    try:
+        row = connection.execute("select schema_version from sqm.meta").fetchone()
+    except duckdb.CatalogException:
+        return 0
     return int(row[0]) if row is not None else 0
 
 

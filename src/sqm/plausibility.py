@@ -158,6 +158,14 @@ def unusual_days(
     return sorted(found, key=lambda each: each.day)
 
 
+def days_needed(days: int, weeks: int) -> int:
+    """How many days before `last` count for `unusual_days`; of older ones only that there are any.
+
+    Those judged, the weeks in which the usual variation is measured, and the weeks before these.
+    """
+    return days - 1 + 2 * 7 * weeks
+
+
 def _history(counts: Counts, day: date, first: date, weeks: int) -> list[int]:
     before = [day - timedelta(weeks=n) for n in range(1, weeks + 1)]
     known = [counts.get(d, 0) for d in before if d >= first]

@@ -32,6 +32,7 @@ DAY_FIRST = "^(1[3-9]|[23][0-9])[-/. ][0-9]{1,2}[-/. ]"
 DAY_SECOND = "^[0-9]{1,2}[-/. ](1[3-9]|[23][0-9])[-/. ]"
 SHOWN = 3  # findings named in `observed`
 DATE_TYPES = {"DATE"}
+PLAIN_DAYS = "between '0001-01-02' and '9999-12-30'"  # in Python's calendar, in every time zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +82,7 @@ def _number(rule: Rule, argument: str) -> float:
 
 def _fresh(connection: duckdb.DuckDBPyConnection, staged: Staged, rule: Rule) -> Observed:
     column = quote(rule.kwargs["column"])
-    row = connection.execute(
-        f"select max(cast({column} as timestamp)) from {staged.course} where {column} <= $as_of",
-        {"as_of": staged.as_of},
-    ).fetchone()
-    newest: datetime | None = row[0] if row else None
+    newest = _newest(connection, staged, column, f"{column} <= $as_of", {"as_of": staged.as_of})
     if newest is None:
         return Observed(False, 1, "no record")
     age = (staged.as_of - newest) / timedelta(hours=1)
@@ -95,15 +92,17 @@ def _fresh(connection: duckdb.DuckDBPyConnection, staged: Staged, rule: Rule) ->
 
 
 def _usual_volume(connection: duckdb.DuckDBPyConnection, staged: Staged, rule: Rule) -> Observed:
-    counts = _per_day(connection, staged, staged.course, rule.kwargs["column"])
+    days, weeks = int(_number(rule, "days")), int(_number(rule, "weeks"))
+    needed = plausibility.days_needed(days, weeks)
+    counts = _per_recent_day(connection, staged, rule.kwargs["column"], needed)
     if not counts:
         return Observed(True, 0, "no record")
     # the newest day may not be over in the source; `records_are_fresh` speaks of those after it
     found = plausibility.unusual_days(
         counts,
         max(counts) - timedelta(days=1),
-        days=int(_number(rule, "days")),
-        weeks=int(_number(rule, "weeks")),
+        days=days,
+        weeks=weeks,
         sigmas=_number(rule, "sigmas"),
         factor=_number(rule, "factor"),
     )
@@ -245,16 +244,68 @@ _EVALUATE: Mapping[str, Evaluate] = {
 }
 
 
-def _per_day(
-    connection: duckdb.DuckDBPyConnection, staged: Staged, table: str, column: str
+def _newest(
+    connection: duckdb.DuckDBPyConnection,
+    staged: Staged,
+    column: str,
+    condition: str,
+    values: Mapping[str, datetime],
+) -> datetime | None:
+    """The newest moment of all records that meet the condition.
+
+    After an increment it is nearly always a staged one. Of the accepted records only those after it
+    are read, and statistics tell where there are none.
+    """
+    newest: datetime | None = None
+    for table in dict.fromkeys((staged.table, staged.course)):
+        later = "" if newest is None else f" and {column} > $newest"
+        row = connection.execute(
+            f"select max(cast({column} as timestamp)) from {table} where {condition}{later}",
+            {**values, "newest": newest} if later else values,
+        ).fetchone()
+        newest = (row[0] if row else None) or newest
+    return newest
+
+
+def _per_recent_day(
+    connection: duckdb.DuckDBPyConnection, staged: Staged, column: str, days: int
 ) -> dict[date, int]:
-    """Records per local day, up to the moment of the run."""
+    """Records per local day, of the newest day and at least so many before it.
+
+    Where there are older records, the first of these days is there, be it with 0.
+    """
+    name = quote(column)
+    newest = _newest(connection, staged, name, f"{name} {PLAIN_DAYS}", {})
+    reach = days + 6  # local days, the first of which has to be whole
+    if not staged.history or newest is None or newest.toordinal() <= reach:
+        return _per_day(connection, staged, staged.course, column)
+    since = newest - timedelta(days=reach)
+    counts = _per_day(connection, staged, staged.course, column, since)
+    older = connection.execute(
+        f"select 1 from {staged.course} where {name} {PLAIN_DAYS} and {name} < $since limit 1",
+        {"since": since},
+    ).fetchone()
+    first = since.date() + timedelta(days=2)
+    recent = {day: number for day, number in counts.items() if day >= first}
+    return {first: 0} | recent if older or len(recent) < len(counts) else recent
+
+
+def _per_day(
+    connection: duckdb.DuckDBPyConnection,
+    staged: Staged,
+    table: str,
+    column: str,
+    since: datetime | None = None,
+) -> dict[date, int]:
+    """Records per local day; all, or those from a moment on."""
     name = quote(column)
     described = connection.execute(f"select {name} from {table} limit 0").description
     day = _local(name, staged.zone) if str(described[0][1]) not in DATE_TYPES else name
     rows = connection.execute(
         f"select cast({day} as date) as day, count(*) from {table}\n"
-        f"where {name} between '0001-01-02' and '9999-12-30' group by 1 order by 1"
+        f"where {name} {PLAIN_DAYS}{'' if since is None else f' and {name} >= $since'}\n"
+        "group by 1 order by 1",
+        {} if since is None else {"since": since},
     ).fetchall()
     return dict(rows)
 

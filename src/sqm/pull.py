@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 
 import duckdb
 
@@ -157,7 +158,7 @@ def _arrive(
             rows = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
             reached = _reached(connection, name, source, run_id, last)
             _keep_latest(connection, name, source, reading)
-            zone = _zone(connection, source, _started_at(connection, run_id))
+            zone = _zone(source, _started_at(connection, run_id))
             unreadable = _map(connection, name, source, record_type, reading, zone)
     except (duckdb.FatalException, duckdb.InternalException) as error:
         # DuckDB has given up the whole database, which says nothing about whose fault it was
@@ -294,9 +295,7 @@ def _map(
     return failed
 
 
-def _zone(
-    connection: duckdb.DuckDBPyConnection, source: Source, started_at: datetime | None
-) -> _Zone:
+def _zone(source: Source, started_at: datetime | None) -> _Zone:
     """Python and DuckDB have each their own list of time zones: it is quick where they agree."""
     if started_at is None:
         return _Zone(source.timezone)
@@ -305,7 +304,14 @@ def _zone(
     hours = f"range(timestamp '{zone.since}', timestamp '{zone.until}', interval 1 hour)"
     exact = f"timezone('UTC', timezone({literal(zone.name)}, local))"
     differ = f"select count(*) from {hours} as t(local) where {zone.quick('local')} <> {exact}"
-    return zone if _scalar(connection, differ) == 0 else _Zone(source.timezone)
+    return zone if _count_alone(differ) == 0 else _Zone(source.timezone)
+
+
+@cache
+def _count_alone(sql: str) -> int:
+    """The count that a statement gives in any database; asked once."""
+    with duckdb.connect() as alone:
+        return _scalar(alone, sql)
 
 
 def _converted(

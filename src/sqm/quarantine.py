@@ -126,6 +126,8 @@ def set_broken_aside(
     They are in `incoming_<records>`, their rules in `broken_<records>`.
     """
     incoming, broken = f"incoming_{record_type.name}", f"broken_{record_type.name}"
+    if connection.execute(f"from {quote(broken)} limit 1").fetchone() is None:
+        return
     suite = project.suites.get(record_type.name)
     columns = {rule.name: rule.columns for rule in suite.expectations} if suite else {}
     columns[DUPLICATE_KEY] = (record_type.key,)

@@ -11,6 +11,7 @@ from sqm.personal import personal_columns
 from sqm.profile_rules import Staged, Text
 from sqm.project import Project
 from sqm.records import RecordType
+from sqm.upsert import held_table
 
 
 def staged_records(
@@ -52,14 +53,15 @@ def _history(
     if not partial:
         return ""
     columns = ", ".join(quote(column) for column in record_type.column_names)
-    key, listed = quote(record_type.key), ", ".join(map(literal, partial))
+    listed = ", ".join(map(literal, partial))
     view = quote(f"course_{record_type.name}")
     connection.execute(
         f"create or replace temp view {view} as\n"
         f"select _row, _source, {columns} from {table}\n"
         f"union all by name\nselect null as _row, _source, {columns}\n"
         f"from {quote(record_type.name)}\n"
-        f"where _source in ({listed}) and {key} not in (select {key} from {table})"
+        f"where _source in ({listed}) and rowid not in\n"
+        f"  (select place from {held_table(record_type)} where comes_again)"
     )
     return view
 

@@ -33,13 +33,24 @@ class Accepted:
     unchanged: int
 
 
+def held_table(record_type: RecordType) -> str:
+    """What the warehouse holds under the keys that came, where an increment did; quoted.
+
+    place, the key, _source, _hash, _first_seen_at, comes_again.
+    """
+    return f"temp.{quote(f'held_{record_type.name}')}"
+
+
 def compare_records(
-    connection: duckdb.DuckDBPyConnection, record_type: RecordType, full: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    record_type: RecordType,
+    full: Sequence[str],
+    increments: Sequence[str] = (),
 ) -> None:
     """Note in DELTA what is to happen to which record; `full` are sources that delivered all.
 
-    Reads `incoming_<records>`, `broken_<records>` and DELIVERED. `place` is the rowid in the
-    record table.
+    Reads `incoming_<records>`, `broken_<records>` and DELIVERED, and with `increments` the table
+    `held_<records>`. `place` is the rowid in the record table.
     """
     table, key = quote(record_type.name), quote(record_type.key)
     if _is_empty(connection, record_type):
@@ -50,8 +61,11 @@ def compare_records(
             f"from {_kept(record_type)}"
         )
         return
+    held = f"(select rowid as place, * from {table})"
+    if increments:
+        held = held_table(record_type)
     gone = [
-        f"select t.rowid, t._source, t.{key} from {DELIVERED} as d join {table} as t"
+        f"select t.place, t._source, t.{key} from {DELIVERED} as d join {held} as t"
         f" on cast(t.{key} as varchar) = d.record_key and t._source = d.source"
     ]
     if full:
@@ -64,12 +78,12 @@ def compare_records(
         f"with kept as (select _row, _source, _hash, {key} as record_key"
         f" from {_kept(record_type)}),\n"
         f"gone(place, _source, record_key) as ({' union all '.join(gone)})\n"
-        "select k._row, t.rowid as place, k._source, k.record_key,"
+        "select k._row, t.place, k._source, k.record_key,"
         " t._source as held_by, t._first_seen_at as first_seen_at,\n"
-        "  case when t.rowid is null then 'inserted'\n"
+        "  case when t.place is null then 'inserted'\n"
         "    when k._hash = t._hash and k._source = t._source then 'unchanged'\n"
         "    else 'updated' end as change\n"
-        f"from kept as k left join {table} as t on t.{key} = k.record_key\n"
+        f"from kept as k left join {held} as t on t.{key} = k.record_key\n"
         "union all\n"
         "select null, place, _source, record_key, null, null, 'deleted'"
         " from gone anti join kept using (record_key)"

@@ -6,6 +6,7 @@ import csv
 import glob
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, time
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import duckdb
 
 _TAIL_BYTES = 4096
+_COUNTED = "row_number() over ()"  # the number of a row, counted while all are read
+_PLACE = "file_row_number"  # DuckDB's, from 0; known without reading the rows before
 
 
 def read_files(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
@@ -54,7 +57,9 @@ def read_files(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:
     if read.format == "json":
         for path in paths:
             _require_whole_json(wanted, path)
-    _load(connection, wanted, paths, *_described(connection, wanted, paths))
+    reader, found = _described(connection, wanted, paths)
+    number = _COUNTED if read.format == "json" else _place_in_files(connection, paths, found)
+    _load(connection, wanted, paths, reader, found, number)
     return 0
 
 
@@ -96,19 +101,22 @@ def _load(
     paths: Sequence[str],
     reader: str,
     columns: Mapping[str, str],
+    number: str = _COUNTED,
 ) -> None:
-    """Load the rows in the order of the files; keep those wanted. `columns`: name and SQL."""
+    """Load the rows in the order of the files; keep those wanted. `columns`: name and SQL.
+
+    A row that is kept has the same `number` as if all were.
+    """
     needed = needed_columns(wanted, list(columns))
     read, kept = wanted_columns(wanted, {name: columns[name] for name in needed})
-    # an enumeration keeps a number per row instead of the path
-    file = f"cast(filename as enum({', '.join(map(literal, paths))})) as _file"
+    file = f"{_file_sql(paths)} as _file"
     if _keeps_all(wanted) and ROW not in needed:
         rows = f"select {file}{read} from {reader}"
         connection.execute(
             f"create or replace table {raw_table(wanted.name)} as select _file{kept} from ({rows})"
         )
         return
-    rows = f"select row_number() over () as {ROW}, {file}{read} from {reader}"
+    rows = f"select {number} as {ROW}, {file}{read} from {reader}"
     incremental = wanted.source.incremental
     if incremental is not None and wanted.since is not None:
         kind = type_of(connection, f"({rows})", incremental.cursor)
@@ -117,6 +125,26 @@ def _load(
         f"create or replace table {raw_table(wanted.name)} as"
         f" select {ROW}, _file{kept} from ({rows})"
     )
+
+
+def _file_sql(paths: Sequence[str]) -> str:
+    """The file of a row; an enumeration keeps a number per row instead of the path."""
+    return f"cast(filename as enum({', '.join(map(literal, paths))}))"
+
+
+def _place_in_files(
+    connection: duckdb.DuckDBPyConnection, paths: Sequence[str], columns: Mapping[str, str]
+) -> str:
+    """The number of a row of Parquet files, as counting all rows gives it, without reading them."""
+    if _PLACE in columns:
+        return _COUNTED
+    heights = dict(
+        connection.execute(
+            f"select file_name, num_rows from parquet_file_metadata({sql_list(paths)})"
+        ).fetchall()
+    )
+    before = accumulate((heights[path] for path in paths[:-1]), initial=0)
+    return f"{[*before]}[1 + enum_code({_file_sql(paths)})] + {_PLACE} + 1"
 
 
 def _keeps_all(wanted: Wanted) -> bool:

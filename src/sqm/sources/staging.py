@@ -3,7 +3,9 @@
 Reading ends in `staging."raw_<name>"`: `_file` (the file, table or address as it is written in
 sqm.yaml, hence without secrets), the needed columns that are not personal and what is computed of
 those that are (personal.py). Each row has a number, 1..n in the order of the source: `_row`, or its
-place in the table where that has no such column. `numbered_rows` knows.
+place in the table where that has no such column. `numbered_rows` knows. The rows of an increment
+keep the numbers that they have among all rows of the files; a database and an API send no others,
+so theirs are counted as they come.
 """
 
 from __future__ import annotations
