@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pytest
 from projects import ON_TIME, SETTINGS, SUITE, changed, parcels
 
@@ -417,6 +418,18 @@ def test_a_mapping_that_slipped_through_reads_nothing(make_project, secret: Path
         pull_source(connection, project, "scanner", "run", "key")
 
     assert "file system operations are disabled" in str(caught.value)
+
+
+def test_a_further_connection_to_a_confined_warehouse_is_confined_too(confined, secret: Path):
+    of_ours = pl.DataFrame({"a": [1]})
+
+    with confined.cursor() as further:
+        with pytest.raises(duckdb.Error, match="of_ours"):
+            further.execute("from of_ours")
+        with pytest.raises(duckdb.Error):
+            further.execute(f"from read_csv('{secret}')")
+
+    assert of_ours.height == 1
 
 
 def test_a_confined_warehouse_still_spills_to_disk(tmp_path: Path):
