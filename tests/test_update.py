@@ -51,6 +51,10 @@ KPIS = (
     kpi("rate", "rate", unit="per_1000", per=1000, windows=WINDOWS, dimensions=["region"],
         numerator={"records": "jobs", "at": "completed_at", "where": "cost > 5"},
         denominator={"records": "jobs", "at": "due_at"}),
+    # these share no scan with those above, nor with one another
+    kpi("count", "opened", records="tickets", at="opened_at", unit="records", windows=WINDOWS,
+        dimensions=["region"]),
+    kpi("share", "met", records="tickets", at="resolved_at", numerator="met_sla", windows=WINDOWS),
 )  # fmt: skip
 
 moments = st.integers(0, 45 * 24).map(lambda hours: BEGIN + timedelta(hours=hours))
@@ -66,6 +70,14 @@ job = st.fixed_dictionaries(
         "cost": st.one_of(st.none(), st.integers(0, 9).map(float)),
     }
 )
+ticket = st.fixed_dictionaries(
+    {
+        "region": st.sampled_from(["North", "South"]),
+        "opened_at": moments,
+        "resolved_at": st.one_of(st.none(), moments),
+        "met_sla": st.sampled_from([True, False, None]),
+    }
+)
 change = st.one_of(job, st.none())  # None: the record is gone
 # what is set aside: a record of which a column or two could not be read; None: no record at all
 unread = st.lists(st.sampled_from(["due_at", "created_at", "region"]), max_size=2)
@@ -74,11 +86,12 @@ step = st.tuples(
     st.dictionaries(st.integers(0, 12).map(str), change, max_size=4),
     st.timedeltas(timedelta(0), timedelta(days=9)),
     st.one_of(st.none(), aside),  # None: the quarantine stays as it is
+    st.dictionaries(st.integers(0, 4).map(str), st.one_of(ticket, st.none()), max_size=2),
 )
 
 
 class Warehouse:
-    """A warehouse in memory, with jobs that are changed as the accepting step changes them."""
+    """A warehouse in memory, with records that are changed as the accepting step changes them."""
 
     def __init__(self, zone: str, kpis: Iterable[BaseKpi] = KPIS) -> None:
         self.connection = duckdb.connect()
@@ -90,25 +103,25 @@ class Warehouse:
             self.connection.execute(f'create table "{name}" ({listed})')
             self.connection.execute(f"create table {before_table(name)} ({listed})")
 
-    def apply(self, changes: Mapping[str, Mapping[str, Any] | None]) -> None:
-        """Insert, replace and delete jobs, with the change log that the accepting step keeps."""
-        is_changed = is_changed_sql(self.connection)
+    def apply(self, changes: Mapping[str, Mapping[str, Any] | None], records: str = "jobs") -> None:
+        """Insert, replace and delete records, with the change log that the accepting step keeps."""
+        is_changed, id_column = is_changed_sql(self.connection), BUILT_IN[records].key
         self.connection.execute(f"insert into {RUNS} values (?)", [f"run {self.runs}"])
         for key, row in changes.items():
             named = {"key": key}
             self.connection.execute(
-                f"insert into {before_table('jobs')} from jobs"
-                f" where job_id = $key and not {is_changed}",
+                f"insert into {before_table(records)} from {records}"
+                f" where {id_column} = $key and not {is_changed}",
                 named,
             )
-            self.connection.execute("delete from jobs where job_id = $key", named)
+            self.connection.execute(f"delete from {records} where {id_column} = $key", named)
             if row is None:
                 continue
-            cells = {"job_id": key, "_run_id": f"run {self.runs}", **row}
+            cells = {id_column: key, "_run_id": f"run {self.runs}", **row}
             names = ", ".join(f'"{name}"' for name in cells)
             marks = ", ".join("?" for _ in cells)
             self.connection.execute(
-                f"insert into jobs ({names}) values ({marks})", list(cells.values())
+                f"insert into {records} ({names}) values ({marks})", list(cells.values())
             )
         self.runs += 1
 
@@ -140,7 +153,7 @@ class Warehouse:
             )
             for each in self.kpis
         }
-        bases = tuple(Basis(name, ("jobs",), each, {}) for name, each in groups.items())
+        bases = tuple(Basis(name, ("jobs", "tickets"), each, {}) for name, each in groups.items())
         day = asked.today
         made = Provenance("run", as_of, as_of, day, "sqm", bases)
         computed = renew_values(self.connection, asked, made)
@@ -171,8 +184,9 @@ def test_updating_equals_computing_everything(steps: list[Any], zone: str):
     warehouse = Warehouse(zone)
     as_of = BEGIN + timedelta(days=25, hours=11)
 
-    for changes, pause, rows in steps:
+    for changes, pause, rows, tickets in steps:
         warehouse.apply(changes)
+        warehouse.apply(tickets, "tickets")
         if rows is not None:
             warehouse.set_aside(rows)
         as_of += pause
