@@ -1,4 +1,4 @@
-"""Values that more than one row has: found by their hashes, which are cheaper to sort than texts.
+"""Values that more than one row has: found by their hashes, which are cheaper to count than texts.
 
 Equal values have equal hashes; DuckDB groups by them itself. Nearly always nothing repeats, all
 hashes differ, and that is the proof.
@@ -7,6 +7,8 @@ hashes differ, and that is the proof.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from sqm.frames import read_frame
 
 if TYPE_CHECKING:
     import duckdb
@@ -29,9 +31,8 @@ def repeated_rows(connection: duckdb.DuckDBPyConnection, table: str, column: str
 def surely_distinct(connection: duckdb.DuckDBPyConnection, table: str, column: str) -> bool:
     """Whether no value repeats, missing ones apart; False also where that is dear to find out."""
     present = f"from {table} where {column} is not null"
-    [rows] = connection.execute(f"select count(*) {present}").fetchone() or (0,)
+    [(rows,)] = connection.execute(f"select count(*) {present}").fetchall()
     if rows > MOST_HASHES:
         return False
-    hashes = connection.execute(f"select hash({column}) as hashed {present}").fetchnumpy()["hashed"]
-    hashes.sort()
-    return not (hashes[1:] == hashes[:-1]).any()
+    hashes = read_frame(connection, f"select hash({column}) as hashed {present}")["hashed"]
+    return bool(hashes.n_unique() == rows)
