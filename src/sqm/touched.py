@@ -19,7 +19,7 @@ from sqm.windows import Window
 CELLS = "touched_cells"  # footing, day, level, segment
 PERIODS = "touched_periods"  # footing, window, period_start, period_end, level, segment
 ROWS = "sqm.touched_rows"  # scan, day, level, segment
-ASKED = "asked_values"  # kpi, place of the KPI, window, by, footing
+ASKED = "asked_values"  # kpi, window, by, footing
 
 
 @dataclass(frozen=True, slots=True)

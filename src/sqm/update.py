@@ -91,17 +91,16 @@ def _judge_touched(
     connection: duckdb.DuckDBPyConnection, asked: Computation, touched: frozenset[str]
 ) -> pl.DataFrame:
     """The judged values of the touched periods; KPIs that share no scan are judged side by side."""
+    parts = independent(f for f in asked.plan().footings.values() if f.name in touched)
+    if len(parts) < 2:
+        return _judge(connection, asked, Scope(by_period=touched))
     periods = read_frame(connection, f"from {PERIODS}")
-    footings = (f for f in asked.plan().footings.values() if f.name in touched)
 
     def judge(part: frozenset[str]) -> pl.DataFrame:
         with connection.cursor() as own:
             make_table(own, PERIODS, periods.filter(pl.col("footing").is_in(list(part))))
             return _judge(own, asked, Scope(by_period=part))
 
-    parts = independent(footings)
-    if len(parts) < 2:
-        return _judge(connection, asked, Scope(by_period=touched))
     with ThreadPoolExecutor() as pool:
         return pl.concat(pool.map(judge, parts))
 
@@ -206,14 +205,13 @@ def _first_day(connection: duckdb.DuckDBPyConnection, footing: Footing) -> date 
     return row[0] if row else None
 
 
-def _asked_values(asked: Computation, plan: Plan | None = None) -> pl.DataFrame:
-    """The KPIs with their place, windows and groupings, and what each rests on."""
+def _asked_values(asked: Computation, plan: Plan) -> pl.DataFrame:
+    """The KPIs with their windows and groupings, and what each rests on."""
     rows = [
-        (place, kpi.name, window.name, ",".join(grouping), footing)
-        for place, kpi in enumerate(asked.kpis)
-        for footing in [plan.footings[kpi.name].name if plan else ""]
+        (kpi.name, window.name, ",".join(grouping), plan.footings[kpi.name].name)
+        for kpi in asked.kpis
         for window in kpi.parsed_windows()
         for grouping in kpi.groupings
     ]
     text = dict.fromkeys(("kpi", "window", "by", "footing"), pl.String)
-    return pl.DataFrame(rows, {"place": pl.Int32, **text}, orient="row")
+    return pl.DataFrame(rows, text, orient="row")
