@@ -216,6 +216,17 @@ def two_months() -> Warehouse:
     return warehouse
 
 
+def test_an_update_leaves_no_temporary_table_behind():
+    warehouse = Warehouse("UTC")
+    for number, day in enumerate((20, 21, 21)):  # anew, then by what changed, then nothing
+        if number < 2:
+            warehouse.apply({str(number): at("2026-02-10 08:00") | {"asset_id": "1"}})
+        warehouse.update(datetime(2026, 2, day))  # noqa: DTZ001
+
+        left = "select table_name from duckdb_tables() where temporary"
+        assert warehouse.connection.execute(left).fetchall() == []
+
+
 def test_a_corrected_date_moves_a_record_from_its_old_period_to_its_new_one(two_months: Warehouse):
     two_months.apply({"1": at("2026-02-11 08:00")})
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqm.expressions import quote
-from sqm.measures import Scan
+from sqm.measures import RECORDS, Scan
 from sqm.records import RecordType
+from sqm.statements import comma, lines
 from sqm.terms import Related
 
 IS_NOW = "_is_now"  # column of what has two states: whether it is as now, or as it was
@@ -141,6 +142,37 @@ def related_keys_sql(
             f"select {key} from {table} as t join {asked} as c on t.{same} = c.{same} and {near}"
         )
     return "\nunion\n".join(parts)
+
+
+def exchange_table(scan: str) -> str:
+    """The table with what is to be added to the day rows of a scan."""
+    return f"exchanged_{scan}"
+
+
+def exchange_sql(scan: Scan, two_states: str) -> str:
+    """What is to be added to each day row, out of a query for those of both states (IS_NOW).
+
+    Of lists of amounts what came (`come_`) and what is gone (`gone_`). Rows that differ only.
+    """
+    measures = [RECORDS, *scan.measures.values()]
+    columns = ["day", "level", "segment"]
+    columns += [f"coalesce(sum(if({IS_NOW}, {m}, -{m})), 0) as {m}" for m in measures]
+    columns += [
+        f"any_value({amounts}) filter (where {state}) as {change}_{amounts}"
+        for amounts in scan.lists.values()
+        for change, state in (("come", IS_NOW), ("gone", f"not {IS_NOW}"))
+    ]
+    differs = [f"{m} <> 0" for m in measures]
+    differs += [
+        f"list_sort(come_{amounts}) is distinct from list_sort(gone_{amounts})"
+        for amounts in scan.lists.values()
+    ]
+    return lines(
+        f"from (\nselect\n  {comma(columns)}",
+        f"from (\n{two_states}\n)",
+        "group by day, level, segment\n)",
+        f"where {' or '.join(differs)}",
+    )
 
 
 def used_columns(records: RecordType, texts: Iterable[str]) -> tuple[str, ...]:

@@ -17,14 +17,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sqm.affected import Span
+from sqm.affected import Span, exchange_table
 from sqm.changes import consume_changes
 from sqm.compute import Computation, make_day_rows
 from sqm.errors import WarehouseError
 from sqm.expressions import quote
 from sqm.frames import drop_tables, make_table, read_frame
-from sqm.measures import Scan
-from sqm.plan import RECORDS, Scope, exchange_table
+from sqm.measures import RECORDS, Scan
+from sqm.plan import Scope
 from sqm.states import make_states
 from sqm.touched import ROWS
 from sqm.transactions import transaction
@@ -53,8 +53,11 @@ def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -
         connection, asked, [made[name] for name in sorted(continued)], since
     )
     rest = {name: scan for name, scan in made.items() if name not in continued}
+    anew: list[str] = []
     if rest:
-        make_day_rows(connection, asked, asked.plan(Scope(frozenset(rest))))
+        plan = asked.plan(Scope(frozenset(rest)))
+        make_day_rows(connection, asked, plan)
+        anew = [step.table for step in plan.day_rows]
     moved = [made[name] for name in known if name in exchanged or name in rest]
     before = _extents(connection, moved)
     with transaction(connection):
@@ -64,7 +67,7 @@ def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -
         _note_beginnings(connection, moved, before, asked.last_day)
         _note_scans(connection, made, asked.moment)
         consume_changes(connection)
-    drop_tables(connection, (f"scan_{name}" for name in rest))
+    drop_tables(connection, anew)
 
 
 def _can_be_continued(scan: Scan, fingerprint: str) -> bool:
@@ -275,8 +278,13 @@ def _extents(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) -> di
     firsts = [f"select '{s.name}' as scan, min(day) from days.{quote(s.name)}" for s in scans]
     found = dict(connection.execute("\nunion all\n".join(firsts)).fetchall())
     segments: dict[str, set[tuple[str, str]]] = {}
-    if listed := [f"select '{s.name}', {_segments_sql(s)}" for s in scans if s.running]:
-        for name, level, segment in connection.execute("\nunion\n".join(listed)).fetchall():
+    listed = [
+        f"select distinct '{s.name}', level, segment from days.{quote(s.name)}"
+        for s in scans
+        if s.running
+    ]
+    if listed:
+        for name, level, segment in connection.execute("\nunion all\n".join(listed)).fetchall():
             segments.setdefault(name, set()).add((level, segment))
     return {n: _Extent(first, frozenset(segments.get(n, ()))) for n, first in found.items()}
 
@@ -301,16 +309,13 @@ def _note_beginnings(
             # a segment that is gone has just been noted, on the days that it had
             connection.execute(
                 f"{note} cast(unnest(generate_series($first, $last, interval 1 day)) as date),"
-                f" level, segment from (select {_segments_sql(scan)} union select '', ''"
-                f" union select level, segment from {ROWS} where scan = '{scan.name}')",
+                f" level, segment from (select level, segment from days.{quote(scan.name)}"
+                f" union select level, segment from {ROWS} where scan = '{scan.name}'"
+                " union select '', '')",
                 {"first": firsts[0], "last": firsts[1]},
             )
         for level, segment in sorted(was.segments ^ has.segments):
             connection.execute(f"{note} ?, ?, ?", [firsts[0], level, segment])
-
-
-def _segments_sql(scan: Scan) -> str:
-    return f"level, segment from days.{quote(scan.name)}"
 
 
 def _note_scans(

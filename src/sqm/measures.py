@@ -35,6 +35,8 @@ from sqm.records import RecordType
 from sqm.terms import DURATIONS, Count, Related
 from sqm.windows import Window
 
+RECORDS = "records"  # column of the day rows: how many records they are made of
+
 ScanOf = Callable[[str, str, BaseKpi], "Scan"]
 
 

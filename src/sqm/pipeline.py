@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sqm import __version__, steps
 from sqm.accept import (
@@ -65,9 +63,6 @@ from sqm.update import forget_values, renew_values
 from sqm.upsert import Accepted
 from sqm.warehouse import open_confined
 from sqm.windows import add_months, parse_month
-
-if TYPE_CHECKING:
-    import duckdb
 
 # flows come in here, also for what is defined elsewhere
 __all__ = ["Run", "begin_run", "noted", "read_runs", "running"]
@@ -134,7 +129,7 @@ def validate(project: Project, run: Run) -> Validated:
     """
     from sqm.readmit import readmit_rows
     from sqm.review import write_validation_pages
-    from sqm.validate import require_table_rules, validate_records
+    from sqm.validate import note_rule_results, require_table_rules, validate_records
 
     reports = reports_dir(project.state, run.run_id)
     used = {source.records for source in project.settings.sources.values()}
@@ -153,7 +148,7 @@ def validate(project: Project, run: Run) -> Validated:
                 verdict = validate_records(connection, staged, record_type, suite, reports)
                 verdicts[record_type.name] = verdict
                 facts += verdict.facts
-        _note_rule_results(connection, run.run_id, facts)
+        note_rule_results(connection, run.run_id, facts)
         write_validation_pages(reports, project.suites)  # also when nothing can be published
         require_table_rules(verdicts)
         for record_type in record_types:
@@ -172,18 +167,6 @@ def validate(project: Project, run: Run) -> Validated:
             readmit_rows(connection, project, run.run_id, moment, again, partial)
     remove_staging(project)  # what computes and settles may need the room
     return Validated(tuple(facts), tuple(accepted))
-
-
-def _note_rule_results(
-    connection: duckdb.DuckDBPyConnection, run_id: str, facts: Sequence[RuleFacts]
-) -> None:
-    with transaction(connection):  # one wait for the disk, not one per rule
-        connection.execute("delete from sqm.rule_results where run_id = ?", [run_id])
-        if facts:
-            connection.executemany(
-                "insert into sqm.rule_results values (?, ?, ?, ?, ?, ?, ?, ?)",
-                [[run_id, *fact.model_dump().values()] for fact in facts],
-            )
 
 
 def compute(project: Project, run: Run, now: datetime, full: bool = False) -> Listing:

@@ -16,21 +16,29 @@ from dataclasses import dataclass
 from datetime import date
 from types import MappingProxyType
 
-from sqm.affected import AS_OF, IS_NOW, TODAY, Span, is_affected_sql, may_be_affected_sql
+from sqm.affected import (
+    AS_OF,
+    IS_NOW,
+    TODAY,
+    Span,
+    exchange_sql,
+    exchange_table,
+    is_affected_sql,
+    may_be_affected_sql,
+)
 from sqm.clock_queries import records_sql
 from sqm.clocks import Clock
 from sqm.expressions import LOCAL_TIME, literal, quote
 from sqm.kpi import BaseKpi, Kpi, PointInTime, Rate, Stock
 from sqm.local_time import local_time_sql
 from sqm.lookups import join_sql, lookup_sql, mark_sql
-from sqm.measures import Recipe, Scan, Scans, recipe_of
+from sqm.measures import RECORDS, Recipe, Scan, Scans, recipe_of
 from sqm.records import RecordType
 from sqm.rollup import PERIOD, period_steps, touched_sql
 from sqm.snapshot import SEPARATOR
 from sqm.statements import Step, comma, create_step, lines
 
 NOT_RECORDED = "(not recorded)"
-RECORDS = "records"  # column of the day rows: how many records they are made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +149,10 @@ def make_plan(
     judged = {name for name, footing in footings.items() if scope.judges([footing.name])}
 
     def result(recipe: Recipe) -> Result:
+        footing = _footing(recipe)
         # the periods of a scan are those of all KPIs that rest on it
-        is_shared = any(len(resting[scan]) > 1 for scan in _footing(recipe).scans)
-        return _result(recipe, scope, _touched([_footing(recipe).name], scope) if is_shared else "")
+        is_shared = any(len(resting[scan]) > 1 for scan in footing.scans)
+        return _result(recipe, scope, _touched([footing.name], scope) if is_shared else "")
 
     return Plan(
         scans={scan.name: scan for scan in made},
@@ -226,36 +235,9 @@ def _day_rows_step(scan: Scan, scope: Scope) -> Step:
     sql = _of_state(_scan_sql(scan, scope), scope)
     if scope.exchange:
         return create_step(
-            f"{purpose}, then and now", exchange_table(scan.name), _exchange_sql(scan, sql)
+            f"{purpose}, then and now", exchange_table(scan.name), exchange_sql(scan, sql)
         )
     return create_step(purpose, f"scan_{scan.name}", sql)
-
-
-def exchange_table(scan: str) -> str:
-    return f"exchanged_{scan}"
-
-
-def _exchange_sql(scan: Scan, two_states: str) -> str:
-    """What is to be added to each day row; of amounts what came and what is gone."""
-    measures = [RECORDS, *scan.measures.values()]
-    columns = ["day", "level", "segment"]
-    columns += [f"coalesce(sum(if({IS_NOW}, {m}, -{m})), 0) as {m}" for m in measures]
-    columns += [
-        f"any_value({amounts}) filter (where {state}) as {change}_{amounts}"
-        for amounts in scan.lists.values()
-        for change, state in (("come", IS_NOW), ("gone", f"not {IS_NOW}"))
-    ]
-    differs = [f"{m} <> 0" for m in measures]
-    differs += [
-        f"list_sort(come_{amounts}) is distinct from list_sort(gone_{amounts})"
-        for amounts in scan.lists.values()
-    ]
-    return lines(
-        f"from (\nselect\n  {comma(columns)}",
-        f"from (\n{two_states}\n)",
-        "group by day, level, segment\n)",
-        f"where {' or '.join(differs)}",
-    )
 
 
 def _of_state(sql: str, scope: Scope) -> str:

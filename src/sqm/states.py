@@ -28,7 +28,6 @@ from sqm.affected import (
 )
 from sqm.changes import before_table, is_changed_sql
 from sqm.expressions import quote
-from sqm.frames import drop_tables
 from sqm.measures import Scan
 
 
@@ -42,7 +41,8 @@ def make_states(
     """The affected records of a type and all that they may be related to, as they were and are.
 
     Whether there are any: a table of both states that hides the record table, with the columns
-    that plan.Scope names, and the table of the keys of related records.
+    that plan.Scope names, and the table of the keys of related records. The connection is one for
+    this record type alone; its temporary tables go when it is closed.
     """
     records = scans[0].records
     name, before = quote(records.name), before_table(records.name)
@@ -60,29 +60,29 @@ def make_states(
         f"select {listed} from {name} where rowid in (from _places)\n"
         f"union all\nselect {listed} from {before}",
     )
-    if is_any := bool(connection.execute("from _asked limit 1").fetchall()):
-        places = f"select place, true as {IS_ASKED} from _places"
-        reaches = reach_of(relations)
-        if reaches:
-            moments = connection.execute(reach_sql(reaches.values(), "_asked")).fetchone() or ()
-            if related := related_places_sql(records, reaches, "_asked", moments):
-                places += f"\nunion all\nselect place, false from (\n{related}\n)"
-        columns = ", ".join(map(quote, used_columns(records, map(_texts_of, scans))))
-        make(
-            f"temp.{name}",
-            f"with found as materialized (\n"
-            f"  select {columns}, {is_changed} as {IS_CHANGED}, {IS_ASKED} from main.{name}\n"
-            f"  join (select place, bool_or({IS_ASKED}) as {IS_ASKED} from (\n{places}\n)"
-            " group by place) on rowid = place\n)\n"
-            f"select *, {_state('true', span.until, day_now)} from found\n"
-            f"union all\nselect *, {_state('false', span.since, day_then)} from found"
-            f" where not {IS_CHANGED}\n"
-            f"union all\nselect {columns}, true, true, {_state('false', span.since, day_then)}"
-            f" from {before}",
-        )
-        make(related_table(records), related_keys_sql(records, relations, f"temp.{name}", "_asked"))
-    drop_tables(connection, ("_places", "_asked"))
-    return is_any
+    if not connection.execute("from _asked limit 1").fetchall():
+        return False
+    places = f"select place, true as {IS_ASKED} from _places"
+    reaches = reach_of(relations)
+    if reaches:
+        moments = connection.execute(reach_sql(reaches.values(), "_asked")).fetchone() or ()
+        if related := related_places_sql(records, reaches, "_asked", moments):
+            places += f"\nunion all\nselect place, false from (\n{related}\n)"
+    columns = ", ".join(map(quote, used_columns(records, map(_texts_of, scans))))
+    make(
+        f"temp.{name}",
+        f"with found as materialized (\n"
+        f"  select {columns}, {is_changed} as {IS_CHANGED}, {IS_ASKED} from main.{name}\n"
+        f"  join (select place, bool_or({IS_ASKED}) as {IS_ASKED} from (\n{places}\n)"
+        " group by place) on rowid = place\n)\n"
+        f"select *, {_state('true', span.until, day_now)} from found\n"
+        f"union all\nselect *, {_state('false', span.since, day_then)} from found"
+        f" where not {IS_CHANGED}\n"
+        f"union all\nselect {columns}, true, true, {_state('false', span.since, day_then)}"
+        f" from {before}",
+    )
+    make(related_table(records), related_keys_sql(records, relations, f"temp.{name}", "_asked"))
+    return True
 
 
 def _state(is_now: str, moment: datetime, day: date) -> str:

@@ -8,6 +8,7 @@ definition means judging everything, from the same day rows. Charts are drawn as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -55,8 +56,7 @@ def renew_values(
         kept = keep_values(connection, with_quarantine(connection, asked, judged), provenance)
         _settle(connection, asked)
         return kept
-    touched = _make_touched_tables(connection, asked, since)
-    judged = _judge_touched(connection, asked, touched)
+    judged = _judge_touched(connection, asked, _make_touched_tables(connection, asked, since))
     renewed = with_quarantine(connection, asked, judged)
     keep_values(connection, renewed, provenance, RENEWED)
     for table in (CELLS, PERIODS, RENEWED, ASKED):
@@ -88,12 +88,11 @@ def _judge(connection: duckdb.DuckDBPyConnection, asked: Computation, scope: Sco
 
 
 def _judge_touched(
-    connection: duckdb.DuckDBPyConnection, asked: Computation, touched: frozenset[str]
+    connection: duckdb.DuckDBPyConnection, asked: Computation, parts: Sequence[frozenset[str]]
 ) -> pl.DataFrame:
-    """The judged values of the touched periods; KPIs that share no scan are judged side by side."""
-    parts = independent(f for f in asked.plan().footings.values() if f.name in touched)
+    """The judged values of the touched periods, on these footings, part by part side by side."""
     if len(parts) < 2:
-        return _judge(connection, asked, Scope(by_period=touched))
+        return _judge(connection, asked, Scope(by_period=frozenset().union(*parts)))
     periods = read_frame(connection, f"from {PERIODS}")
 
     def judge(part: frozenset[str]) -> pl.DataFrame:
@@ -145,10 +144,10 @@ def _definitions(asked: Computation) -> str:
 
 def _make_touched_tables(
     connection: duckdb.DuckDBPyConnection, asked: Computation, since: datetime
-) -> frozenset[str]:
+) -> list[frozenset[str]]:
     """The cells and periods that are touched, and the keys of the values to be computed anew.
 
-    The footings that have any.
+    The footings that have any, those together that share a scan.
     """
     plan = asked.plan()
     make_table(connection, ASKED, _asked_values(asked, plan))
@@ -165,7 +164,7 @@ def _make_touched_tables(
         '  on a.footing = t.footing and a."window" = t."window" and a."by" = t.level)'
     )
     rows = connection.execute(f"select distinct footing from {PERIODS}").fetchall()
-    return frozenset(footing for (footing,) in rows)
+    return independent(footings[name] for (name,) in rows)
 
 
 def _passed_days(

@@ -7,7 +7,7 @@ broken rows, all counted in one statement, and those of our own (profile_rules.p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sqm.row_rules import broken_rows_query, count_rows, examples
 from sqm.sandbox import reading_only
 from sqm.snapshot import RuleFacts
 from sqm.suites import QUERY, SQL_RULE, Rule, Severity, Suite, suite_faults
+from sqm.transactions import transaction
 from sqm.validation_report import plain, write_report
 
 Result = dict[str, Any]  # as Great Expectations writes one
@@ -80,6 +81,19 @@ def validate_records(
             failures.append(_failure(rule, fact))
     write_report(reports / f"{record_type.name}.json", suite, facts, results)
     return Verdict(tuple(facts), tuple(broken), tuple(failures))
+
+
+def note_rule_results(
+    connection: duckdb.DuckDBPyConnection, run_id: str, facts: Sequence[RuleFacts]
+) -> None:
+    """Keep how each rule fared in a run, in place of what the run noted before."""
+    with transaction(connection):  # one wait for the disk, not one per rule
+        connection.execute("delete from sqm.rule_results where run_id = ?", [run_id])
+        if facts:
+            connection.executemany(
+                "insert into sqm.rule_results values (?, ?, ?, ?, ?, ?, ?, ?)",
+                [[run_id, *fact.model_dump().values()] for fact in facts],
+            )
 
 
 def require_table_rules(verdicts: Mapping[str, Verdict]) -> None:
