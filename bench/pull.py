@@ -26,11 +26,11 @@ from timing import peak_memory_gib, report_against, rounds_with_cpu
 
 from sqm.accept import accept_records, gather_records, mark_broken
 from sqm.project import Project, load_project
-from sqm.pull import pull_source
-from sqm.staging_file import open_with_staging, remove_staging, settle_staging
+from sqm.pull import note_pull, pull_source
+from sqm.staging_file import open_staging, open_with_staging, remove_staging
 from sqm.transactions import transaction
 from sqm.upsert import Accepted
-from sqm.warehouse import settle_warehouse
+from sqm.warehouse import kept_open, open_warehouse, settle_warehouse
 
 AT = datetime(2026, 11, 1)  # noqa: DTZ001  # as the warehouse stores it
 FIRST = "CSV to accepted records, the first time"
@@ -110,17 +110,20 @@ def main(rows: int, runs: int) -> None:
 def _take(project: Project) -> Accepted:
     """Pull and accept, as the steps of a run do."""
     jobs = project.record_types["jobs"]
-    with open_with_staging(project) as connection:
-        connection.execute(
-            "insert or replace into sqm.runs (run_id, started_at) values (1, ?)", [AT]
-        )
-        pull_source(connection, project, "jobs", "1", "key")
-        settle_staging(connection)
-    with open_with_staging(project) as connection:
-        gather_records(connection, project, jobs, "1")
-        mark_broken(connection, project, jobs, {}, "1")
-        with transaction(connection):
-            [accepted] = accept_records(connection, project, jobs, "1", AT)
+    with kept_open(project):
+        with open_warehouse(project) as connection:
+            connection.execute(
+                "insert or replace into sqm.runs (run_id, started_at) values (1, ?)", [AT]
+            )
+        with open_staging(project) as connection:
+            pulled = pull_source(connection, project, "jobs", "key", AT)
+        with open_with_staging(project) as connection:
+            note_pull(connection, pulled, "1")
+        with open_with_staging(project) as connection:
+            gather_records(connection, project, jobs, "1")
+            mark_broken(connection, project, jobs, {}, "1")
+            with transaction(connection):
+                [accepted] = accept_records(connection, project, jobs, "1", AT)
     remove_staging(project)
     return accepted
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sqm.project import load_project
-from sqm.pull import Pulled, pull_source
+from sqm.project import Project, load_project
+from sqm.pull import Pulled, last_cursor, note_pull, pull_source
 from sqm.sources import numbered_rows
-from sqm.staging_file import open_with_staging
+from sqm.staging_file import open_staging, open_with_staging
 from sqm.warehouse import open_warehouse
 
+STARTED_AT = datetime(2026, 11, 2, 6, tzinfo=UTC).replace(tzinfo=None)
 COLUMNS = {"ticket_id": "id", "severity": "severity", "opened_at": "opened"}
 
 
@@ -40,11 +42,24 @@ def write_project(root: Path, read: dict[str, Any], **source: Any) -> Path:
     return root
 
 
+def pull_into(
+    project: Project, source: str, run_id: str = "run-1", key: str = "key", full: bool = False
+) -> Pulled:
+    """Pull one source, as the step does."""
+    with open_warehouse(project) as connection:
+        cursor = None if full else last_cursor(connection, source)
+    with open_staging(project) as connection:
+        pulled = pull_source(connection, project, source, key, STARTED_AT, cursor)
+    with open_with_staging(project) as connection:
+        note_pull(connection, pulled, run_id)
+    return pulled
+
+
 def pull(root: Path, run_id: str = "run-1", full: bool = False) -> Result:
     """Pull the source; nothing is accepted."""
     project = load_project(root)
+    pulled = pull_into(project, "desk", run_id, full=full)
     with open_with_staging(project) as connection:
-        pulled = pull_source(connection, project, "desk", run_id, "key", full)
         rows = connection.execute("select * from staging.desk order by _row").fetchall()
         names = [column[0] for column in connection.description or []]
         aside = connection.execute(

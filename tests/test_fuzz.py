@@ -15,12 +15,12 @@ from pathlib import Path
 import duckdb
 import pytest
 from projects import ON_TIME, SETTINGS, SUITE, changed, parcels
+from pulling import pull_into
 
 from sqm.errors import DefinitionError, Fault, SourceError
 from sqm.project import Project, load_project
-from sqm.pull import pull_source
 from sqm.staging_file import open_with_staging
-from sqm.warehouse import settle_warehouse
+from sqm.warehouse import kept_open, settle_warehouse
 
 CASES = int(os.environ.get("SQM_FUZZ_CASES", "60"))
 SEED = int(os.environ.get("SQM_FUZZ_SEED", "1"))
@@ -157,20 +157,21 @@ def projects(make_project, tmp_path: Path) -> Callable[[str], Project]:
     return make
 
 
-def accounted(connection: duckdb.DuckDBPyConnection, project: Project, number: int) -> int | None:
+def accounted(project: Project, number: int) -> int | None:
     """Rows pulled, all of them staged, left out or in quarantine; None: the source was refused."""
     refusal = ""
     try:
-        pulled = pull_source(connection, project, "scanner", f"run-{number}", "k" * 32)
+        pulled = pull_into(project, "scanner", f"run-{number}")
     except SourceError as error:
         refusal = str(error)
     if refusal:
         assert refusal.startswith("sqm.yaml: sources.scanner")
         return None
-    staged = connection.execute("select count(*) from staging.scanner").fetchone()
-    aside = connection.execute(
-        "select count(*) from sqm.quarantine where run_id = ?", [f"run-{number}"]
-    ).fetchone()
+    with open_with_staging(project) as connection:
+        staged = connection.execute("select count(*) from staging.scanner").fetchone()
+        aside = connection.execute(
+            "select count(*) from sqm.quarantine where run_id = ?", [f"run-{number}"]
+        ).fetchone()
     assert staged == (pulled.staged,)
     assert aside == (pulled.pulled - pulled.staged - pulled.left_out,)
     assert pulled.left_out == 0
@@ -192,12 +193,12 @@ def plain_lines(data: bytes) -> int | None:
 def test_no_line_of_a_damaged_csv_file_is_lost(projects):
     project = projects("csv")
     counted = refused = 0
-    with open_with_staging(project) as connection:
+    with kept_open(project):
         for number, r in enumerate(cases("csv")):
             data = mutated(r, HEADER + (ROWS if r.random() < 0.5 else ROWS.replace(b'"', b"")))
             (project.root / "data.csv").write_bytes(data)
 
-            pulled = accounted(connection, project, number)
+            pulled = accounted(project, number)
 
             expected = plain_lines(data)
             refused += pulled is None
@@ -217,12 +218,12 @@ def test_no_object_of_a_damaged_json_file_is_lost(projects):
     whole = json.dumps(records).encode()
     by_line = b"\n".join(json.dumps(record).encode() for record in records)
     counted = 0
-    with open_with_staging(project) as connection:
+    with kept_open(project):
         for number, r in enumerate(cases("json")):
             data = mutated(r, r.choice((whole, by_line)))
             (project.root / "data.json").write_bytes(data)
 
-            pulled = accounted(connection, project, number)
+            pulled = accounted(project, number)
 
             expected = objects(data)
             if pulled is not None and expected is not None:
@@ -258,9 +259,7 @@ def test_a_damaged_parquet_file_is_read_whole_or_refused(projects, tmp_path: Pat
     for number, r in enumerate(cases("parquet")):
         (project.root / "data.parquet").write_bytes(mutated(r, whole))
 
-        # opened for each, as a run does: some files make DuckDB give up the whole database
-        with open_with_staging(project) as connection:
-            outcomes.add(accounted(connection, project, number))
+        outcomes.add(accounted(project, number))
         settle_warehouse(project)  # else each opening would read a longer log
 
     assert outcomes <= {None, 50}

@@ -17,13 +17,14 @@ import duckdb
 import pytest
 from programs import free_port, wait_for
 from projects import PARCELS, SETTINGS, SUITE, changed, parcels
+from pulling import STARTED_AT, pull_into
 
 from sqm import pipeline
 from sqm.errors import DefinitionError, SourceError, SqmError
 from sqm.personal import hash_sql, hashing, kept_in_memory
 from sqm.project import load_project
 from sqm.pull import pull_source
-from sqm.staging_file import open_with_staging
+from sqm.staging_file import open_staging, open_with_staging
 from sqm.warehouse import open_warehouse
 
 MARK = "Geheim"
@@ -256,8 +257,8 @@ def test_an_error_of_duckdb_is_no_context_of_ours(root: Path):
     (root / "sqm.yaml").write_text(settings, encoding="utf-8")
     project = load_project(root)
 
-    with open_with_staging(project) as connection, pytest.raises(SourceError) as caught:
-        pull_source(connection, project, "csv", "run", KEY)
+    with pytest.raises(SourceError) as caught:
+        pull_into(project, "csv", key=KEY)
 
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
     assert str(caught.value) == (
@@ -297,9 +298,10 @@ def test_large_values_stay_out_of_the_temporary_files(make_project):
     project = load_project(
         make_project(parcels(parcels__csv="id,depot,phone,due,done\n" + rows + f"z,{MARK}\n"))
     )
-    with open_with_staging(project) as connection:
+    project.state.mkdir()
+    with open_staging(project) as connection:
         connection.execute("set memory_limit = '100MB'")
-        pulled = pull_source(connection, project, "scanner", "run", KEY)
+        pulled = pull_source(connection, project, "scanner", KEY, STARTED_AT)
 
         assert (pulled.pulled, pulled.staged) == (150_001, 150_000)
         assert_no_mark(project.root)
@@ -345,8 +347,8 @@ def test_what_is_mapped_of_personal_columns(root: Path):
         encoding="utf-8",
     )
     expected = hmac.new(KEY.encode(), b"0151", hashlib.sha256).hexdigest()[:24]
+    pulled = pull_into(project, "csv", key=KEY)
     with open_with_staging(project) as connection:
-        pulled = pull_source(connection, project, "csv", "run", KEY)
         rows = connection.execute(
             "select parcel_id, phone, age from staging.csv order by 1"
         ).fetchall()
@@ -375,8 +377,8 @@ def test_an_update_log_can_be_told_apart_by_a_personal_column(root: Path):
     (root / "sqm.yaml").write_text(settings, encoding="utf-8")
     project = load_project(root)
 
+    pulled = pull_into(project, "json", key=KEY)
     with open_with_staging(project) as connection:
-        pulled = pull_source(connection, project, "json", "run", KEY)
         kept = connection.execute("select parcel_id from staging.json order by 1").fetchall()
 
     assert (pulled.left_out, kept) == (1, [("2",), ("3",)])
@@ -443,8 +445,8 @@ def test_a_dropped_column_that_is_not_there_stops_the_pull(make_project):
     settings = changed(SETTINGS, "hash: [phone]", "drop: [phne]")
     project = load_project(make_project(parcels(sqm__yaml=settings)))
 
-    with open_with_staging(project) as connection, pytest.raises(SourceError) as caught:
-        pull_source(connection, project, "scanner", "run", KEY)
+    with pytest.raises(SourceError) as caught:
+        pull_into(project, "scanner", key=KEY)
 
     assert str(caught.value) == (
         "sqm.yaml: sources.scanner.drop: the source has no column 'phne'; did you mean 'phone'?"
@@ -494,8 +496,8 @@ def test_the_lines_of_a_source_without_personal_columns_are_kept(make_project):
         make_project(parcels(sqm__yaml=settings, parcels__csv=PARCELS + "9,East\n"))
     )
 
+    pull_into(project, "scanner", key=KEY)
     with open_with_staging(project) as connection:
-        pull_source(connection, project, "scanner", "run", KEY)
         row = connection.execute("select content from sqm.quarantine").fetchone()
 
     assert row == ("9,East",)

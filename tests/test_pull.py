@@ -11,21 +11,22 @@ from typing import Any
 import duckdb
 import pytest
 from projects import PARCELS, SETTINGS, changed, parcels
+from pulling import STARTED_AT, pull_into
 
 from sqm.errors import SourceError
 from sqm.local_time import utc_time_sql
 from sqm.project import load_project
 from sqm.pull import Pulled, pull_source
 from sqm.sources import numbered_rows
-from sqm.staging_file import open_with_staging
+from sqm.staging_file import open_staging, open_with_staging
 from sqm.warehouse import open_warehouse
 
 
 def pull(root: Path, source: str = "scanner") -> tuple[Pulled, list[dict[str, Any]], list[Any]]:
     """The result of one pull, the staged rows and the quarantine."""
     project = load_project(root)
+    pulled = pull_into(project, source)
     with open_with_staging(project) as connection:
-        pulled = pull_source(connection, project, source, "run-1", "key")
         staged = connection.execute(f'select * from staging."{source}" order by _row').fetchall()
         names = [column[0] for column in connection.description or []]
         aside = connection.execute(
@@ -309,12 +310,13 @@ def test_personal_data_are_nowhere_in_the_warehouse(make_project):
 
 
 @pytest.mark.parametrize("lines", [PARCELS, ""], ids=["a sound file", "an empty file"])
-def test_after_a_pull_the_warehouse_is_synced_as_ever(make_project, lines: str):
+def test_after_a_pull_staging_is_synced_as_ever(make_project, lines: str):
     project = load_project(make_project(parcels(parcels__csv=lines)))
 
-    with open_with_staging(project) as connection:
+    project.state.mkdir()
+    with open_staging(project) as connection:
         with nullcontext() if lines else pytest.raises(SourceError):
-            pull_source(connection, project, "scanner", "run-1", "key")
+            pull_source(connection, project, "scanner", "key", STARTED_AT)
         mode = connection.execute("select current_setting('fsync_mode')").fetchone()
 
     assert mode == ("STANDARD",)
@@ -381,8 +383,8 @@ def test_the_hash_depends_on_the_key(make_project):
     project = load_project(root)
     hashes = []
     for key in ("one", "two"):
+        pull_into(project, "scanner", key=key)
         with open_with_staging(project) as connection:
-            pull_source(connection, project, "scanner", "run", key)
             row = connection.execute('select phone from staging."scanner" limit 1').fetchone()
             hashes.append(row)
 

@@ -13,6 +13,7 @@ import duckdb
 import polars as pl
 import pytest
 from projects import ON_TIME, SETTINGS, SUITE, changed, parcels
+from pulling import STARTED_AT, pull_into
 
 from sqm.errors import DefinitionError, SourceError
 from sqm.expressions import FUNCTIONS, check_expression, render
@@ -20,7 +21,7 @@ from sqm.parsed import expression_problems, query_problems
 from sqm.project import load_project
 from sqm.pull import pull_source
 from sqm.sandbox import confine, reading_only
-from sqm.staging_file import open_with_staging
+from sqm.staging_file import open_staging
 from sqm.warehouse import open_warehouse
 
 # Queries and statements that reach outside, write, or change how DuckDB works. {secret} is a file.
@@ -399,11 +400,22 @@ def test_a_refused_kpi_is_named_with_file_line_and_key(make_project):
 
 def test_a_pull_reads_its_own_files_and_no_other(make_project, secret: Path):
     project = load_project(make_project(parcels()))
-    with open_with_staging(project) as connection:
-        pull_source(connection, project, "scanner", "run", "key")
+    project.state.mkdir()
+    with open_staging(project) as connection:
+        pull_source(connection, project, "scanner", "key", STARTED_AT)
 
         with pytest.raises(duckdb.PermissionException):
             connection.execute(f"from '{secret}'")
+
+
+def test_a_pull_has_no_warehouse_to_look_at(make_project):
+    project = load_project(make_project(parcels()))
+    pull_into(project, "scanner")
+    with open_staging(project) as connection:
+        confine(connection)
+        for table in ("sqm.quarantine", "main.parcels", "warehouse.sqm.quarantine"):
+            with pytest.raises(duckdb.CatalogException):
+                connection.execute(f"from {table}")
 
 
 def test_a_mapping_that_slipped_through_reads_nothing(make_project, secret: Path, monkeypatch):
@@ -414,8 +426,8 @@ def test_a_mapping_that_slipped_through_reads_nothing(make_project, secret: Path
     settings = changed(SETTINGS, "    columns:\n      parcel_id", where)
     project = load_project(make_project(parcels(sqm__yaml=settings)))
 
-    with open_with_staging(project) as connection, pytest.raises(SourceError) as caught:
-        pull_source(connection, project, "scanner", "run", "key")
+    with pytest.raises(SourceError) as caught:
+        pull_into(project, "scanner")
 
     assert "file system operations are disabled" in str(caught.value)
 

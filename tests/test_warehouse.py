@@ -18,7 +18,7 @@ import pytest
 from projects import SETTINGS, changed, parcels
 from warm import Warm, warm_process
 
-from sqm import pipeline
+from sqm import pipeline, warehouse
 from sqm.errors import WarehouseError
 from sqm.migrations import SCHEMA_VERSION
 from sqm.project import Project, load_project
@@ -127,6 +127,41 @@ def test_a_carried_record_that_did_not_change_is_unchanged(project: Project):
     with open_warehouse(project) as connection:
         rows = connection.execute("select * exclude (run_id) from sqm.changes").fetchall()
     assert rows == [("parcels", "scanner", 2, 2, 0, 0), ("parcels", "scanner", 0, 0, 0, 4)]
+
+
+@pytest.fixture
+def openings(monkeypatch) -> list[Path]:
+    """The warehouse files that are opened, in order."""
+    seen: list[Path] = []
+    connect = warehouse._connect
+
+    def counted(path: Path) -> duckdb.DuckDBPyConnection:
+        seen.append(path)
+        return connect(path)
+
+    monkeypatch.setattr(warehouse, "_connect", counted)
+    return seen
+
+
+def test_a_run_opens_the_warehouse_once(project: Project, openings: list[Path]):
+    refresh(project)
+
+    assert openings == [warehouse_path(project)]
+    duckdb.connect(warehouse_path(project)).close()  # nobody holds it any more
+
+
+def test_how_a_run_failed_is_noted_in_a_warehouse_opened_anew(
+    project: Project, openings: list[Path], monkeypatch
+):
+    def give_up(*_: object) -> None:
+        raise duckdb.FatalException("database has been invalidated")
+
+    monkeypatch.setattr("sqm.pipeline.renew_values", give_up)
+    with pytest.raises(WarehouseError, match="is damaged"):
+        refresh(project)
+
+    assert len(openings) == 2
+    assert [run.state for run in read_runs(project.state)] == ["failed"]
 
 
 def test_a_newer_version_is_refused(project: Project):
@@ -384,7 +419,7 @@ def test_a_full_disk_leaves_what_was_published_and_accepted(make_project, warm):
 
     message = warm(root, file_limit=limit).said
 
-    assert message.startswith(f"WarehouseError: {root}/var/warehouse.duckdb: it cannot be written")
+    assert message.startswith(f"WarehouseError: {root}/var/staging.duckdb: it cannot be written")
     assert message.endswith(
         "make room and run again: what was accepted and published before is untouched"
     )

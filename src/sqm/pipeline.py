@@ -2,7 +2,8 @@
 
     begin_run -> pull (each source) -> validate -> compute -> publish
 
-Flows and the command line come in here. Each step opens the warehouse for itself and closes it.
+Flows and the command line come in here. Each step opens the warehouse for itself; within `running`
+it stays open from one to the next.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from sqm.local_time import utc_naive
 from sqm.months import closed_stretches, note_review, read_closings, review_before
 from sqm.parts import Listing, list_parts, read_parts
 from sqm.project import Project
-from sqm.pull import Pulled
+from sqm.pull import Pulled, last_cursor, note_pull
 from sqm.pull import pull_source as _pull_source
 from sqm.runs import (
     Clock,
@@ -56,12 +57,12 @@ from sqm.snapshot import (
     write_snapshot,
 )
 from sqm.staging import partial_sources, staged_records
-from sqm.staging_file import open_with_staging, remove_staging, settle_staging
+from sqm.staging_file import open_staging, open_with_staging, remove_staging
 from sqm.terms import WORST_FIRST, Status
 from sqm.transactions import transaction
 from sqm.update import forget_values, renew_values
 from sqm.upsert import Accepted
-from sqm.warehouse import open_confined
+from sqm.warehouse import open_confined, open_warehouse
 from sqm.windows import add_months, parse_month
 
 # flows come in here, also for what is defined elsewhere
@@ -116,9 +117,13 @@ def refresh(
 
 def pull_source(project: Project, run: Run, name: str, full: bool = False) -> Pulled:
     """Read one source into staging; the only step that reaches outside."""
+    with open_warehouse(project) as connection:
+        cursor = None if full else last_cursor(connection, name)
+    started_at = utc_naive(run.started_at)
+    with open_staging(project) as connection:
+        pulled = _pull_source(connection, project, name, _hash_key(project), started_at, cursor)
     with open_with_staging(project) as connection:
-        pulled = _pull_source(connection, project, name, run.run_id, _hash_key(project), full)
-        settle_staging(connection)
+        note_pull(connection, pulled, run.run_id)
     return pulled
 
 
@@ -309,13 +314,12 @@ def scorecard(project: Project) -> list[dict[str, object]]:
 
 def describe_pull(pulled: Pulled) -> str:
     """One line about a pull."""
-    aside = pulled.pulled - pulled.left_out - pulled.staged
     rows = "rows" if pulled.is_full else "changed rows"
     parts = [f"pulled {pulled.source}: {pulled.pulled:,} {rows}"]
     if pulled.left_out:
         parts.append(f"{pulled.left_out:,} left out")
-    if aside:
-        parts.append(f"{aside:,} unreadable or duplicate, in quarantine")
+    if pulled.aside:
+        parts.append(f"{pulled.aside:,} unreadable or duplicate, in quarantine")
     return ", ".join(parts)
 
 

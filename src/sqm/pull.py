@@ -33,6 +33,7 @@ from sqm.records import Column, RecordType
 from sqm.settings import Source
 from sqm.sources import Wanted, damaged_file, numbered_rows, raw_table, read_source
 from sqm.sources.cursors import OFFSET, Mark, highest, reach_back, resumed, saved
+from sqm.transactions import transaction
 
 YEARS_AHEAD = 3  # of due dates, in which the offsets of a time zone are looked up, too
 # they speak of the machine, and whoever opened the warehouse wants to know
@@ -41,13 +42,14 @@ _ABOUT_STORAGE = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.Transa
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What one pull brought; rows. pulled = staged + left_out + quarantined."""
+    """What one pull brought; rows. pulled = staged + left_out + aside."""
 
     source: str
     records: str
     pulled: int
     left_out: int  # older rows of an update log, and rows not wanted by `where`
     staged: int
+    aside: int
     seconds: float
     is_full: bool = True  # all that the source has; otherwise what changed since the last cursor
     cursor: str | None = None  # how far an increment reaches, once its records are accepted
@@ -82,65 +84,88 @@ def pull_source(
     connection: duckdb.DuckDBPyConnection,
     project: Project,
     name: str,
-    run_id: str,
     hash_key: str,
-    full: bool = False,
+    started_at: datetime,
+    cursor: str | None = None,
 ) -> Pulled:
     """Read one source into the staging tables `raw_<name>` and `<name>`.
 
-    An incremental source brings what changed since its last accepted pull; `full` brings all, as do
-    the first pull and the first one after a change of the source's definition. Raises SourceError
-    when the source does not answer, is empty, unreadable or lacks a mapped column.
+    `connection`: to the staging file alone (staging_file.open_staging). `started_at` is that of the
+    run, UTC, naive. What cannot be read is kept in staging as well, for `note_pull`.
+
+    An incremental source brings what changed since `cursor`, that of its last accepted pull; all
+    without it, and after a change of the source's definition. Raises SourceError when the source
+    does not answer, is empty, unreadable or lacks a mapped column.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     source = project.settings.sources[name]
     record_type = project.record_types[source.records]
     place = f"{SETTINGS_FILE}: sources.{name}"
-    last = None if full else _last_mark(connection, name, source, hash_key)
+    last = resumed(cursor, source, hash_key)
     overlap = source.incremental.overlap if source.incremental else 0
     since = None if last is None else reach_back(last, overlap)
     wanted = Wanted(name, source, place, project.root, os.environ, since)
-    arrived = _arrive(connection, wanted, record_type, run_id, hash_key, last)
+    arrived = _arrive(connection, wanted, record_type, started_at, hash_key, last)
     if isinstance(arrived, SourceError):
         raise arrived
-    # what earlier runs set aside stays until this run's records are accepted
-    of_this_run = f"source = {literal(name)} and run_id = {literal(run_id)}"
-    connection.execute(f"delete from sqm.quarantine where {of_this_run}")
-    if arrived.rejected:
-        quarantine.set_lines_aside(connection, name, source, run_id)
-    with each_for_itself(connection):
-        quarantine.set_unreadable_aside(
-            connection, name, source, record_type, run_id, arrived.unreadable
-        )
     with unsynced(connection):
+        quarantine.make_staged_aside(connection, name)
+        if arrived.rejected:
+            quarantine.set_lines_aside(connection, name, source)
+        with each_for_itself(connection):
+            quarantine.set_unreadable_aside(
+                connection, name, source, record_type, arrived.unreadable
+            )
         connection.execute(f"alter table {_staged(name)} drop column _unreadable")
     staged = _scalar(connection, f"select count(*) from {_staged(name)}")
-    aside = _scalar(connection, f"select count(*) from sqm.quarantine where {of_this_run}")
-    left_out = arrived.rows - staged - aside
-    seconds = time.monotonic() - started
-    cursor = None if arrived.reached is None else saved(source, hash_key, arrived.reached)
-    connection.execute("delete from sqm.pulls where source = ?", [name])
-    connection.execute(
-        "insert into sqm.pulls values (?, ?, ?, ?, ?, ?, ?, ?)",
-        [run_id, name, source.records, arrived.rows, left_out, seconds, last is None, cursor],
-    )
+    aside = _scalar(connection, f"select count(*) from {quarantine.staged_aside(name)}")
     return Pulled(
         source=name,
         records=source.records,
         pulled=arrived.rows,
-        left_out=left_out,
+        left_out=arrived.rows - staged - aside,
         staged=staged,
-        seconds=seconds,
+        aside=aside,
+        seconds=time.monotonic() - began,
         is_full=last is None,
-        cursor=cursor,
+        cursor=None if arrived.reached is None else saved(source, hash_key, arrived.reached),
     )
+
+
+def last_cursor(connection: duckdb.DuckDBPyConnection, name: str) -> str | None:
+    """How far the accepted records of a source reach; None where it has to be read in full."""
+    rows = connection.execute("select cursor from sqm.cursors where source = ?", [name]).fetchall()
+    return rows[0][0] if rows else None
+
+
+def note_pull(connection: duckdb.DuckDBPyConnection, pulled: Pulled, run_id: str) -> None:
+    """Note a pull in the warehouse, with the rows that it set aside.
+
+    Those that earlier runs set aside stay until this run's records are accepted.
+    """
+    with transaction(connection):
+        quarantine.take_staged_aside(connection, pulled.source, run_id)
+        connection.execute("delete from sqm.pulls where source = ?", [pulled.source])
+        connection.execute(
+            "insert into sqm.pulls values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                run_id,
+                pulled.source,
+                pulled.records,
+                pulled.pulled,
+                pulled.left_out,
+                pulled.seconds,
+                pulled.is_full,
+                pulled.cursor,
+            ],
+        )
 
 
 def _arrive(
     connection: duckdb.DuckDBPyConnection,
     wanted: Wanted,
     record_type: RecordType,
-    run_id: str,
+    started_at: datetime,
     hash_key: str,
     last: Mark | None,
 ) -> _Arrived | SourceError:
@@ -156,9 +181,9 @@ def _arrive(
             with hashing(connection, hash_key), kept_in_memory(connection, source):
                 rejected = read_source(connection, wanted)
             rows = _scalar(connection, f"select count(*) from {raw_table(name)}") + rejected
-            reached = _reached(connection, name, source, run_id, last)
+            reached = _reached(connection, name, source, started_at, last)
             _keep_latest(connection, name, source, reading)
-            zone = _zone(source, _started_at(connection, run_id))
+            zone = _zone(source, started_at)
             unreadable = _map(connection, name, source, record_type, reading, zone)
     except (duckdb.FatalException, duckdb.InternalException) as error:
         # DuckDB has given up the whole database, which says nothing about whose fault it was
@@ -183,37 +208,22 @@ def _staged(name: str) -> str:
     return f"staging.{quote(name)}"
 
 
-def _last_mark(
-    connection: duckdb.DuckDBPyConnection, name: str, source: Source, hash_key: str
-) -> Mark | None:
-    """How far the accepted records reach; None where the source has to be read in full."""
-    row = connection.execute("select cursor from sqm.cursors where source = ?", [name]).fetchone()
-    return resumed(row[0] if row else None, source, hash_key)
-
-
 def _reached(
     connection: duckdb.DuckDBPyConnection,
     name: str,
     source: Source,
-    run_id: str,
+    started_at: datetime,
     last: Mark | None,
 ) -> Mark | None:
     """How far the records reach once these are accepted; never back behind the last mark."""
     if source.incremental is None:
         return None
-    started_at = _started_at(connection, run_id)
     # a source may write its own local time, which is less than a day from UTC
-    latest = None if started_at is None else started_at + timedelta(days=1)
+    latest = started_at + timedelta(days=1)
     found = highest(connection, raw_table(name), source.incremental, latest)
     if found is None or last is None:
         return found or last
     return last if _is_before(found, last) else found
-
-
-def _started_at(connection: duckdb.DuckDBPyConnection, run_id: str) -> datetime | None:
-    row = connection.execute("select started_at from sqm.runs where run_id = ?", [run_id])
-    [started_at] = row.fetchone() or [None]
-    return started_at
 
 
 def _is_before(one: Mark, other: Mark) -> bool:
@@ -295,10 +305,8 @@ def _map(
     return failed
 
 
-def _zone(source: Source, started_at: datetime | None) -> _Zone:
+def _zone(source: Source, started_at: datetime) -> _Zone:
     """Python and DuckDB have each their own list of time zones: it is quick where they agree."""
-    if started_at is None:
-        return _Zone(source.timezone)
     since = date(started_at.year - OFFSET_YEARS, 1, 1)
     zone = _Zone(source.timezone, since, date(started_at.year + YEARS_AHEAD, 1, 1))
     hours = f"range(timestamp '{zone.since}', timestamp '{zone.until}', interval 1 hour)"

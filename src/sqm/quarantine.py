@@ -22,10 +22,19 @@ from sqm.sources import numbered_rows
 UNREADABLE = "unreadable_"  # the engine's rules begin so: unreadable_due_at, unreadable_line: ...
 LINE = "unreadable_line"
 MISSING_KEY, DUPLICATE_KEY = "missing_key", "duplicate_key"
-_COLUMNS = (
-    "run_id, source, records, rule, record_key, source_row, source_file, content,"
-    " offending, record, first_aside_at"
-)
+# a row that is set aside, but for the run and the moment
+_ASIDE = {
+    "source": "varchar",
+    "records": "varchar",
+    "rule": "varchar",
+    "record_key": "varchar",
+    "source_row": "bigint",
+    "source_file": "varchar",
+    "content": "varchar",
+    "offending": "varchar",
+    "record": "varchar",
+}
+_COLUMNS = ", ".join(("run_id", *_ASIDE, "first_aside_at"))
 # what tells that a row was aside before: its key, or its content where it has none
 _IDENTITY = "coalesce(record_key, md5(concat(content, '|', source_row)))"
 _IDENTITY_OF_Q = "coalesce(q.record_key, md5(concat(q.content, '|', q.source_row)))"
@@ -40,16 +49,31 @@ def count_aside(connection: duckdb.DuckDBPyConnection, source: str) -> int:
     return int(row[0]) if row else 0
 
 
-def set_lines_aside(
-    connection: duckdb.DuckDBPyConnection, name: str, source: Source, run_id: str
-) -> None:
+def staged_aside(name: str) -> str:
+    """The table with the rows of a source that pulling set aside; in the staging file."""
+    return f"staging.aside.{quote(name)}"
+
+
+def make_staged_aside(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Make that table, empty."""
+    columns = ", ".join(f"{column} {sql_type}" for column, sql_type in _ASIDE.items())
+    connection.execute("create schema if not exists staging.aside")
+    connection.execute(f"create or replace table {staged_aside(name)} ({columns})")
+
+
+def take_staged_aside(connection: duckdb.DuckDBPyConnection, name: str, run_id: str) -> None:
+    """Take the rows that pulling set aside into the quarantine, in place of this run's earlier."""
+    connection.execute("delete from sqm.quarantine where source = ? and run_id = ?", [name, run_id])
+    _insert(connection, run_id, f"select $run_id as run_id, * from {staged_aside(name)}")
+
+
+def set_lines_aside(connection: duckdb.DuckDBPyConnection, name: str, source: Source) -> None:
     """Set aside the lines that DuckDB could not split into columns, from its reject tables."""
     line = "first(r.csv_line order by r.error_message)"
     content = literal(WITHHELD) if is_personal(source) else line
-    _insert(
-        connection,
-        run_id,
-        f"select $run_id as run_id, {literal(name)} as source,"
+    connection.execute(
+        f"insert into {staged_aside(name)} by name\n"
+        f"select {literal(name)} as source,"
         f" {literal(source.records)} as records, '{LINE}: ' ||\n"
         "  lower(first(cast(r.error_type as varchar) order by r.error_message)) as rule,\n"
         "  cast(null as varchar) as record_key, r.line as source_row,\n"
@@ -66,7 +90,6 @@ def set_unreadable_aside(
     name: str,
     source: Source,
     record_type: RecordType,
-    run_id: str,
     unreadable: Mapping[str, str],
 ) -> None:
     """Move rows out of staging that have an unreadable value, no key, or a key seen before.
@@ -93,10 +116,9 @@ def set_unreadable_aside(
     raw = numbered_rows(connection, name)
     failing = ", ".join(f"case when {c} then {literal(n)} end" for n, c in unreadable.items())
     offending = _first_source_text(source, "a.rule")
-    _insert(
-        connection,
-        run_id,
-        f"select $run_id as run_id, {literal(name)} as source,"
+    connection.execute(
+        f"insert into {staged_aside(name)} by name\n"
+        f"select {literal(name)} as source,"
         f" {literal(record_type.name)} as records, a.rule,\n"
         f"  cast(s.{key} as varchar) as record_key,\n"
         f"  a._row as source_row, r._file as source_file, {content_sql(source, 'r')} as content,\n"

@@ -26,6 +26,8 @@ from sqm.tables import aligned
 from sqm.terms import Definition
 from sqm.warehouse import (
     is_settling_due,
+    kept_open,
+    let_go,
     open_warehouse,
     remove_spilled,
     settle_warehouse,
@@ -95,9 +97,10 @@ def running(
     with only_run(project.state, clock()) as died:
         if died is not None:
             say(f"the last run did not finish ({died}); this one takes over")
-        run = begin_run(project, clock(), as_of)
-        with noted(project, run, clock, done):
-            yield run
+        with kept_open(project):
+            run = begin_run(project, clock(), as_of)
+            with noted(project, run, clock, done):
+                yield run
 
 
 @contextmanager
@@ -243,6 +246,7 @@ def _end_badly(project: Project, run: Run, now: datetime, state: str, detail: st
     # where even this cannot be written, the reason why the run failed is the one to show; the
     # next run marks this one as killed
     with suppress(SqmError):
+        let_go(project)  # DuckDB may have given up the file that is open
         _end_run(project, run, now, state, detail)
         _settle_if_due(project)
 

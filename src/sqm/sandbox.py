@@ -15,6 +15,8 @@ import duckdb
 # What the engine itself changes while it works; none of them reaches outside.
 _OPEN_SETTINGS = (
     "disabled_optimizers",
+    "enable_progress_bar",
+    "enable_progress_bar_print",
     "force_compression",
     "fsync_mode",
     "max_temp_directory_size",
@@ -71,8 +73,8 @@ def _is_in_transaction(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _is_locked(connection: duckdb.DuckDBPyConnection) -> bool:
-    row = connection.execute("select current_setting('lock_configuration')").fetchone()
-    return bool(row and row[0])
+    query = "select current_setting('lock_configuration')"
+    return bool(connection.execute(query).fetchall()[0][0])
 
 
 def _set_list(connection: duckdb.DuckDBPyConnection, name: str, texts: Iterable[str]) -> None:

@@ -6,8 +6,9 @@ size, that every settling copies; here they go with their file, however a killed
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -17,13 +18,38 @@ from sqm.errors import WarehouseError
 from sqm.expressions import literal
 from sqm.files import cannot_write
 from sqm.project import Project
-from sqm.warehouse import is_about_the_disk, log_path, open_warehouse
+from sqm.steps import working_on
+from sqm.storage import storage_errors
+from sqm.warehouse import leave_the_log, log_path, open_warehouse
 
-CATALOGUE = "staging"  # how SQL names the file
+CATALOGUE = "staging"  # how SQL names the file, by its name or attached
+ANEW = "run 'sqm run', which makes it anew"
 
 
 def staging_path(project: Project) -> Path:
     return project.state / "staging.duckdb"
+
+
+@contextmanager
+def open_staging(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The staging file alone, for reading a source: the warehouse is out of its reach.
+
+    Raises WarehouseError when it cannot be read, or the disk is full. A kill while its log is
+    written into it has ended the run, and the next one makes the file anew.
+    """
+    path = staging_path(project)
+    with _storage_errors(path):
+        connection = duckdb.connect(path)
+    try:
+        leave_the_log(connection)
+        connection.execute("set enable_progress_bar = false")
+        with working_on(connection), _storage_errors(path):
+            yield connection
+            # the next opening has no log to read
+            with uncompressed(connection), unsynced(connection):
+                connection.execute("checkpoint")
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -34,25 +60,17 @@ def open_with_staging(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     path = staging_path(project)
     with open_warehouse(project) as connection:
-        try:
+        with _storage_errors(path):
             connection.execute(f"attach {literal(str(path))} as {CATALOGUE}")
-        except duckdb.Error as error:
-            if is_about_the_disk(error):
-                raise
-            detail = str(error).splitlines()[0]
-            raise WarehouseError(
-                f"{path}: it cannot be read ({detail}); run 'sqm run', which makes it anew"
-            ) from error
-        yield connection
+        try:
+            yield connection
+        finally:
+            with suppress(duckdb.Error):  # of a database that DuckDB has given up
+                connection.execute(f"detach {CATALOGUE}")
 
 
-def settle_staging(connection: duckdb.DuckDBPyConnection) -> None:
-    """Write the log into the attached file, so that the next opening has no log to read.
-
-    Whoever kills it in the middle has ended the run, and the next one makes the file anew.
-    """
-    with uncompressed(connection), unsynced(connection):
-        connection.execute(f"checkpoint {CATALOGUE}")
+def _storage_errors(path: Path) -> AbstractContextManager[None]:
+    return storage_errors(path, "cannot be read", ANEW)
 
 
 def remove_staging(project: Project) -> None:
@@ -64,5 +82,6 @@ def remove_staging(project: Project) -> None:
     try:
         for each in (log_path(path), path):
             each.unlink(missing_ok=True)
+        shutil.rmtree(path.with_name(path.name + ".tmp"), ignore_errors=True)
     except OSError as error:
         raise WarehouseError(f"{path}: {cannot_write(error)}") from error

@@ -1,7 +1,8 @@
 """The warehouse: one DuckDB file with the records, the quarantine, the runs and the KPI values.
 
-DuckDB lets one process at a time write and locks every other one out, so the file is opened for
-one step and closed again; whatever serves people reads snapshots instead.
+DuckDB lets one process at a time write and locks every other one out, so the file is open while
+somebody works on it and no longer; whatever serves people reads snapshots instead. A run works on
+it for as long as it lasts (`kept_open`).
 
 A checkpoint of DuckDB rewrites blocks that its last one refers to, so a kill in the middle of it
 destroys the file. Steps therefore only append to the log (`.wal`), and at the end of a run
@@ -16,6 +17,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import duckdb
 
@@ -25,7 +27,7 @@ from sqm.changes import (
     hash_sql,
     table_columns,
 )
-from sqm.errors import SourceError, WarehouseError
+from sqm.errors import WarehouseError
 from sqm.expressions import quote
 from sqm.files import cannot_write, sync_file, sync_folder
 from sqm.migrations import SCHEMA_VERSION, migrate, schema_version
@@ -33,23 +35,15 @@ from sqm.project import Project
 from sqm.records import RecordType
 from sqm.sandbox import confine
 from sqm.steps import working_on
+from sqm.storage import REBUILD, storage_errors, storage_problem
 from sqm.transactions import transaction
 
 SMALL = 256 * 2**20  # bytes of the file: copied in less than a second
-# A run opens the warehouse about seven times and reads the log each time, a second per 240 MB; a
-# copy takes a second per 300 MB. With a log of a sixteenth a run waits half as long as for a copy.
-LOG_SHARE = 16
-REBUILD = "move it away and run 'sqm run' to rebuild it from the sources"
-_FULL = ("No space left", "File too large", "Could not write", "Disk quota", "Out of Memory")
-_FORBIDDEN = ("Read-only file system", "Permission denied", "Operation not permitted")
-# What goes wrong with the file or the machine, not with a statement; damage has no class of its own
-_STORAGE = (
-    duckdb.FatalException,
-    duckdb.IOException,
-    duckdb.InternalException,
-    duckdb.OutOfMemoryException,
-    duckdb.SerializationException,
-)
+# A run reads the log once, a second per 200 MB; a copy takes a second per 550 MB. With a log of an
+# eighth a run waits a third as long as for a copy; a longer one holds back more space.
+LOG_SHARE = 8
+_kept: dict[Path, duckdb.DuckDBPyConnection | None] = {}  # the files that are kept open
+_opening = Lock()
 
 
 def warehouse_path(project: Project) -> Path:
@@ -62,6 +56,21 @@ def log_path(path: Path) -> Path:
 
 
 @contextmanager
+def kept_open(project: Project) -> Iterator[None]:
+    """Open the warehouse once for all that is done inside: opening it means reading its log.
+
+    Each `open_warehouse` then gives a connection of its own to it. `let_go` closes it in between.
+    """
+    path = warehouse_path(project)
+    _kept[path] = None
+    try:
+        yield
+    finally:
+        let_go(project)
+        del _kept[path]
+
+
+@contextmanager
 def open_warehouse(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
     """The project's warehouse, open for writing; made when it is not there yet.
 
@@ -69,26 +78,22 @@ def open_warehouse(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
     the disk is full; also when that shows only while it is in use.
     """
     path = warehouse_path(project)
-    _finish_settling(path)
-    if not path.exists():
-        _create(path)
-    connection = _connect(path)
+    connection = _opened(path, project)
     try:
-        _prepare(connection, path, project)
-        with working_on(connection):
+        with working_on(connection), storage_errors(path):
             yield connection
-    except duckdb.Error as error:
-        if _is_storage_error(error):
-            raise WarehouseError(f"{path}: {_problem(path, error, 'is damaged')}") from error
-        raise
-    except SourceError as error:
-        # the disk may be full where a source is read into staging
-        if isinstance(error.__cause__, duckdb.Error) and _has(error.__cause__, _FULL):
-            problem = _problem(path, error.__cause__, "is damaged")
-            raise WarehouseError(f"{path}: {problem}") from error
-        raise
     finally:
         connection.close()
+
+
+def let_go(project: Project) -> None:
+    """Close the warehouse where it is kept open; the next one to open it opens it anew."""
+    with _opening:
+        path = warehouse_path(project)
+        connection = _kept.get(path)
+        if connection is not None:
+            _kept[path] = None
+            connection.close()
 
 
 @contextmanager
@@ -119,6 +124,7 @@ def settle_warehouse(project: Project) -> None:
     Needs room for a second file. Raises WarehouseError, with nothing changed, when it cannot.
     """
     path = warehouse_path(project)
+    let_go(project)
     if not log_path(path).exists():
         return
     fresh = _fresh(path)
@@ -136,7 +142,7 @@ def settle_warehouse(project: Project) -> None:
         raise WarehouseError(f"{path}: {cannot_write(error)}") from error
     except duckdb.Error as error:
         _remove(fresh, log_path(fresh))
-        raise WarehouseError(f"{path}: {_problem(path, error, 'is damaged')}") from error
+        raise WarehouseError(f"{path}: {storage_problem(path, error, 'is damaged')}") from error
     _finish_settling(path)
 
 
@@ -167,7 +173,7 @@ def _create(path: Path) -> None:
     except OSError as error:
         raise WarehouseError(f"{path}: {cannot_write(error)}") from error
     except duckdb.Error as error:
-        raise WarehouseError(f"{path}: {_problem(path, error, 'cannot be made')}") from error
+        raise WarehouseError(f"{path}: {storage_problem(path, error, 'cannot be made')}") from error
 
 
 def _finish_settling(path: Path) -> None:
@@ -183,6 +189,31 @@ def _finish_settling(path: Path) -> None:
         raise WarehouseError(f"{path}: {cannot_write(error)}") from error
 
 
+def _opened(path: Path, project: Project) -> duckdb.DuckDBPyConnection:
+    """A connection to the file, which is opened unless it is kept open."""
+    with _opening:
+        if path not in _kept:
+            return _open(path, project)
+        kept = _kept[path] = _kept[path] or _open(path, project)
+        connection = kept.cursor()
+        _set_up(connection)
+        return connection
+
+
+def _open(path: Path, project: Project) -> duckdb.DuckDBPyConnection:
+    _finish_settling(path)
+    if not path.exists():
+        _create(path)
+    connection = _connect(path)
+    try:
+        with storage_errors(path):
+            _prepare(connection, path, project)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     try:
         connection = duckdb.connect(path)
@@ -194,54 +225,23 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         elif "Could not set lock" in text:
             problem = "another process is using it; wait for it to finish, or stop it"
         else:
-            problem = _problem(path, error, "cannot be opened")
+            problem = storage_problem(path, error, "cannot be opened")
         raise WarehouseError(f"{path}: {problem}") from error
-    connection.execute("set preserve_insertion_order = false")
-    connection.execute(
-        "set enable_progress_bar = false"
-    )  # lines elsewhere, progress.py on terminals
-    connection.execute("set checkpoint_threshold = '1TB'")
-    connection.execute("pragma disable_checkpoint_on_shutdown")
+    leave_the_log(connection)
+    _set_up(connection)
     return connection
 
 
-def _problem(path: Path, error: duckdb.Error, what: str) -> str:
-    """What is wrong with the file and what to do about it."""
-    detail = str(error).splitlines()[0].removeprefix("IO Error: ")
-    if _has(error, _FULL):
-        return (
-            f"it cannot be written ({detail}); make room and run again: what was accepted and "
-            "published before is untouched"
-        )
-    if _has(error, _FORBIDDEN):
-        return _not_writable(detail)
-    if "WAL file" in str(error):
-        return (
-            f"its log cannot be read ({detail}); restore file and log from a backup, or move"
-            f" {log_path(path)} away and run 'sqm run': what was only in the log, the runs since"
-            " the file was last written, is done again"
-        )
-    return f"it {what} ({detail}); restore it from a backup, or {REBUILD}"
+def leave_the_log(connection: duckdb.DuckDBPyConnection) -> None:
+    """Have nothing written into the file itself, neither in between nor on closing."""
+    connection.execute("set checkpoint_threshold = '1TB'")
+    connection.execute("pragma disable_checkpoint_on_shutdown")
 
 
-def _not_writable(detail: str) -> str:
-    return (
-        f"it cannot be written ({detail});"
-        " let the user who runs sqm write to the folder, or name another 'state' in sqm.yaml"
-    )
-
-
-def _is_storage_error(error: duckdb.Error) -> bool:
-    return isinstance(error, _STORAGE) or type(error) is duckdb.Error
-
-
-def is_about_the_disk(error: duckdb.Error) -> bool:
-    """Whether there is no room, or no permission to write."""
-    return _has(error, (*_FULL, *_FORBIDDEN))
-
-
-def _has(error: duckdb.Error, words: tuple[str, ...]) -> bool:
-    return any(word in str(error) for word in words)
+def _set_up(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("set preserve_insertion_order = false")
+    # lines elsewhere, progress.py on terminals
+    connection.execute("set enable_progress_bar = false")
 
 
 def _fresh(path: Path) -> Path:
