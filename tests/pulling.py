@@ -15,7 +15,7 @@ from sqm.sources import numbered_rows
 from sqm.staging_file import open_staging, open_with_staging
 from sqm.warehouse import open_warehouse
 
-STARTED_AT = datetime(2026, 11, 2, 6, tzinfo=UTC).replace(tzinfo=None)
+STARTED_AT = datetime(2027, 6, 1, 6, tzinfo=UTC).replace(tzinfo=None)
 COLUMNS = {"ticket_id": "id", "severity": "severity", "opened_at": "opened"}
 
 
