@@ -36,13 +36,17 @@ _KNOWN = (
 )
 _KEPT = f"{_KNOWN}\n  and v.reason <> {literal(WITHDRAWN)}"
 # The ledger hashes the columns of each row; two sums over the rows have 128 bits together.
+_HASHED = f"hash(v._key, v._hash, {', '.join(f'v.{name}' for name in FIRST_COLUMNS)})"
+# by day first: the quarter of each row would take as long as its hash
 _LISTED_SQL = f"""
-select quarter, count(*), bit_xor(hashed), sum(cast(hashed as hugeint))
+select if(is_charted, null, {_QUARTER}) as quarter,
+    sum(rows), bit_xor(exclusive), sum(total)
 from (
-    select if(a.is_charted, null, {_QUARTER}) as quarter,
-        hash(v._key, v._hash, {", ".join(f"v.{name}" for name in FIRST_COLUMNS)}) as hashed
+    select a.is_charted, v.period_end, count(*) as rows,
+        bit_xor({_HASHED}) as exclusive, sum(cast({_HASHED} as hugeint)) as total
     from {_KEPT}
-)
+    group by a.is_charted, v.period_end
+) as v
 group by quarter order by quarter nulls last
 """
 _COLUMNS = (*LEDGER_COLUMNS, *FIRST_COLUMNS)
