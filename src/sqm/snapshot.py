@@ -264,7 +264,8 @@ def intact_files(state: Path) -> dict[str, ValuesFile]:
 def _write_table(path: Path, table: pl.DataFrame) -> int:
     """Write a file; its checksum."""
     content = io.BytesIO()
-    table.write_parquet(content)
+    # takes a third more room than zstd, and half the time to read
+    table.write_parquet(content, compression="lz4")
     replace_file(path, content.getvalue())
     return zlib.crc32(content.getvalue())
 
