@@ -27,7 +27,7 @@ from sqm.compute import Computation
 from sqm.expressions import quote
 from sqm.ledger import Provenance
 from sqm.migrations import migrate
-from sqm.parts import Part, charted_values, list_parts, read_parts
+from sqm.parts import Part, charted_values, draw_charts, list_parts, read_parts
 from sqm.records import BUILT_IN
 from sqm.update import forget_values, renew_values
 from sqm.upsert import DELIVERED, DELTA, change_records, compare_records
@@ -142,7 +142,8 @@ def _renew(connection: duckdb.DuckDBPyConnection, asked: Computation, run: str) 
     began = time.perf_counter()
     renew_values(connection, asked, _provenance(asked, run))
     listing = list_parts(connection, asked)
-    read_parts(connection, asked, listing, listing.parts[-1:])  # the charted one
+    for part, rows in read_parts(connection, asked, listing, listing.parts[-1:]):  # the charted one
+        draw_charts(part, rows, asked)
     return time.perf_counter() - began
 
 
@@ -153,8 +154,8 @@ def _write(
     listing = list_parts(connection, asked)
     fingerprints = {part.fingerprint for part in known if part.fingerprint}
     stale = [part for part in listing.parts if part.fingerprint not in fingerprints]
-    for table in read_parts(connection, asked, listing, stale).values():
-        table.write_parquet(io.BytesIO())
+    for part, rows in read_parts(connection, asked, listing, stale):
+        draw_charts(part, rows, asked).write_parquet(io.BytesIO())
     return listing.parts, stale
 
 

@@ -14,6 +14,7 @@ from sqm.settings import Settings
 from sqm.snapshot import (
     SEPARATOR,
     Manifest,
+    NewFiles,
     RuleFacts,
     Snapshot,
     SourceFacts,
@@ -321,4 +322,6 @@ def snapshot(
 def publish(state: Path, kpis: Sequence[Kpi], rows: Sequence[dict[str, Any]], **facts: Any) -> None:
     """Make these rows the current revision."""
     made = snapshot(kpis, rows, revision=next_revision(state), **facts)
-    write_snapshot(state, made.manifest, {made.manifest.values[0].file: made.values})
+    with NewFiles(state) as files:
+        files.write(made.manifest.values[0].file, lambda: made.values)
+        write_snapshot(state, made.manifest, files.checksums())

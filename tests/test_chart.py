@@ -18,6 +18,7 @@ from sqm.judge import judge_values
 from sqm.snapshot import CHART_COLUMNS, VALUE_COLUMNS
 from sqm.terms import Rule
 
+BOTH = ((OJ, "East"), (OJ2, "West"))
 ALL_OJ = {"from": "2025-01-06", "until": "2025-08-04", "reason": REASON}  # 30 weeks
 
 
@@ -322,6 +323,27 @@ def test_series_are_drawn_together_as_each_alone(policy: dict[str, Any]):
     assert_frame_equal(together.sort(key), alone.sort(key), rel_tol=1e-12)
     assert alone.filter(pl.col("chart") != "")["segment"].n_unique() >= 3
     assert alone.filter(pl.col("signal") != "").height > 0
+
+
+@pytest.mark.parametrize(
+    ("order", "descending"),
+    [
+        pytest.param(["segment", "period_start"], [False, True], id="newest first"),
+        pytest.param(["period_start", "segment"], [False, False], id="period by period"),
+    ],
+)
+def test_charts_do_not_depend_on_the_order_of_rows(order: list[str], descending: list[bool]):
+    share = kpi("share", **SHARE, chart={"rules": ["we1", "ewma"]})
+    others = sums(share, OJ, 50.0).with_columns(window=pl.lit("month"))  # on no chart
+    east, west = (sums(share, each, 50.0, "region", each_name) for each, each_name in BOTH)
+    rows = pl.concat([east, others, west])
+    usual = finish(share, rows, monday(31))
+
+    moved = finish(share, rows.sort(*order, descending=descending), monday(31))
+
+    assert_frame_equal(moved, usual.sort(*order, descending=descending))
+    assert usual.filter(pl.col("window") == "month")["center"].null_count() == len(OJ)
+    assert usual.filter(pl.col("window") == "week")["center"].null_count() == 0
 
 
 def test_no_values_have_no_chart():

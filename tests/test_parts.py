@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,12 +15,14 @@ from polars.testing import assert_frame_equal
 from projects import ON_TIME, PARCELS, changed, parcels
 
 from sqm import pipeline, snapshot
+from sqm.errors import PublishError, WarehouseError
 from sqm.project import Project, load_project
 from sqm.snapshot import (
     COLUMNS,
     FIRST_COLUMNS,
     KEEP,
     Manifest,
+    NewFiles,
     published_dir,
     read_manifest,
     read_snapshot,
@@ -230,6 +233,68 @@ def test_a_manifest_that_cannot_be_read_writes_every_part(project):
 
     assert revisions(project) == dict.fromkeys(PARTS, 2)
     assert_frame_equal(published(project), values)
+
+
+@pytest.mark.parametrize("part", ["2026q4", "charted"])
+def test_a_part_that_cannot_be_written_leaves_the_last_revision(project, monkeypatch, part):
+    folder, values = published_dir(project.state), published(project)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+
+    def refusing(path: Path, content: bytes, real=snapshot.replace_file) -> None:
+        if path.name.endswith(f"{part}.parquet"):
+            raise WarehouseError(f"{path}: no room")
+        real(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "replace_file", refusing)
+        with pytest.raises(WarehouseError, match=f"{part}.parquet: no room"):
+            refresh(project, NOON + DAY)
+    left = {path: path.read_bytes() for path in before}
+    refresh(project)
+
+    assert left == before
+    assert read_manifest(project.state).revision == 3  # files of the second were there
+    assert_frame_equal(published(project), values)
+
+
+def test_charts_that_cannot_be_drawn_leave_the_last_revision(project, monkeypatch):
+    current = (published_dir(project.state) / "current.json").read_bytes()
+
+    def fail(*_: object) -> pl.DataFrame:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("sqm.parts.chart_values", fail)
+    with pytest.raises(ZeroDivisionError):
+        refresh(project, NOON + DAY)
+
+    assert (published_dir(project.state) / "current.json").read_bytes() == current
+
+
+def test_files_are_complete_before_they_are_named(project, monkeypatch):
+    written: list[str] = []
+
+    def slow(path: Path, content: bytes, real=snapshot.replace_file) -> None:
+        if path.name.endswith("charted.parquet"):
+            time.sleep(0.1)  # others overtake it
+        real(path, content)
+        written.append(path.name)
+
+    before = files_of(project)
+    monkeypatch.setattr(snapshot, "replace_file", slow)
+    refresh(project, NOON + DAY)
+
+    assert set(written[:-1]) == files_of(project) - before
+    assert written[-1] == "current.json"
+
+
+def test_a_file_of_a_revision_is_never_overwritten(project):
+    [name, *_] = files_of(project)
+    content = (published_dir(project.state) / name).read_bytes()
+
+    with NewFiles(project.state) as files, pytest.raises(PublishError, match="exists already"):
+        files.write(name, pl.DataFrame)
+
+    assert (published_dir(project.state) / name).read_bytes() == content
 
 
 def test_files_go_when_no_reader_can_want_them(project):

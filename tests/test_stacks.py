@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sqm.stacks import NOWHERE, pick, stack
+from sqm.stacks import NOWHERE, Choice, Lines
 
 LINE = np.array([0, 0, 0, 1, 2, 2])
 NAN = np.nan
 
 
 def test_a_column_lies_in_the_lines_that_are_named():
-    stacked = stack(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), LINE)
+    stacked = Lines(LINE).stack(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
 
     np.testing.assert_array_equal(stacked, [[1, 2, 3], [4, NAN, NAN], [5, 6, NAN]])
 
@@ -26,25 +26,25 @@ def test_a_column_lies_in_the_lines_that_are_named():
     ],
 )
 def test_a_short_line_is_empty_to_its_end(column, empty):
-    stacked = stack(np.concatenate([column, column[:1]]), np.array([0, 0, 1]))
+    stacked = Lines(np.array([0, 0, 1])).stack(np.concatenate([column, column[:1]]))
 
     assert stacked.dtype == column.dtype
     np.testing.assert_array_equal(stacked[1], np.array([column[0], empty], column.dtype))
 
 
 def test_chosen_values_move_to_the_beginning_of_their_line():
-    stacked = stack(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), LINE)
+    stacked = Lines(LINE).stack(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
 
-    picked = pick(stacked, np.array([[True, False, True], [False] * 3, [False, True, False]]))
+    picked = Choice(np.array([[True, False, True], [False] * 3, [False, True, False]])).of(stacked)
 
     np.testing.assert_array_equal(picked, [[1, 3], [NAN, NAN], [6, NAN]])
 
 
 def test_nothing_chosen_leaves_lines_without_places():
-    stacked = stack(np.array([1.0, 2.0]), np.array([0, 1]))
+    stacked = Lines(np.array([0, 1])).stack(np.array([1.0, 2.0]))
 
-    assert pick(stacked, np.zeros((2, 1), dtype=bool)).shape == (2, 0)
+    assert Choice(np.zeros((2, 1), dtype=bool)).of(stacked).shape == (2, 0)
 
 
 def test_of_one_column_the_chosen_values_stay():
-    assert pick(np.array([1.0, 2.0, 3.0]), np.array([True, False, True])).tolist() == [1, 3]
+    assert Choice(np.array([True, False, True])).of(np.array([1.0, 2.0, 3.0])).tolist() == [1, 3]

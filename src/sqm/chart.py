@@ -21,7 +21,7 @@ from sqm.drift import SUMS, find_drift
 from sqm.kpi import BaseKpi, NetScore, Rate
 from sqm.runrules import find_signals, name_signals
 from sqm.snapshot import CHART_COLUMNS
-from sqm.stacks import NOWHERE, pick, stack
+from sqm.stacks import NOWHERE, Choice, Lines
 from sqm.statistics import Column
 from sqm.terms import Chart as Policy
 
@@ -49,46 +49,42 @@ def chart_values(values: pl.DataFrame, kpis: Iterable[BaseKpi], today: date) -> 
     windows = pl.DataFrame([(kpi.name, kpi.chart_window) for kpi in kpis], named, orient="row")
     rows = (
         values.select(CHARTED_COLUMNS)
-        .with_row_index("place")
-        .join(windows, on=["kpi", "window"], how="semi")
         .with_row_index("row")
-        .rechunk()  # each KPI is looked at by itself, which costs more for each chunk
+        .join(windows.with_row_index("number"), on=["kpi", "window"])
+        .rechunk()
     )
-    charted = _Columns(len(rows))
-    parts = rows.partition_by("kpi", as_dict=True)
-    for kpi in kpis:
-        if (kpi.name,) in parts:
-            _chart_kpi(parts[kpi.name,], kpi, today, charted)
-    drawn = np.full(len(values), len(rows))  # values on no chart take the empty row
-    drawn[rows["place"].to_numpy()] = np.arange(len(rows))
-    return values.with_columns(column.gather(drawn) for column in charted.series())
+    points = _points_of(_in_order(rows))
+    charted = _Columns(len(values))
+    for number, series in points.items():
+        _chart_kpi(series, kpis[number], today, charted)
+    return values.with_columns(charted.series())
 
 
 class _Columns:
-    """The chart columns of so many rows and of an empty one after them, filled KPI by KPI."""
+    """The chart columns of so many rows, filled KPI by KPI."""
 
     def __init__(self, rows: int) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
         for name, sql_type in CHART_COLUMNS.items():
             dtype, empty = _EMPTY[sql_type]
+            # the last one is that of NOWHERE
             self._arrays[name] = np.full(rows + 1, empty, dtype=dtype)
 
     def put(self, rows: Rows, name: str, values: NDArray[Any]) -> None:
         """A value for each row of a stack, or one for each of its lines."""
-        is_there = rows != NOWHERE
-        self._arrays[name][rows[is_there]] = np.broadcast_to(values, rows.shape)[is_there]
+        self._arrays[name][rows] = values
 
     def series(self) -> list[pl.Series]:
         return [self._series(name, sql_type) for name, sql_type in CHART_COLUMNS.items()]
 
     def _series(self, name: str, sql_type: str) -> pl.Series:
-        array = self._arrays[name]
+        array = self._arrays[name][:-1]
         match sql_type:
             case "VARCHAR":
                 return pl.Series(name, array.tolist(), dtype=pl.String)
             case "BIGINT":
                 return pl.Series(name, array, dtype=pl.Int64)
-        return pl.Series(name, array, dtype=pl.Float64).fill_nan(None)
+        return pl.Series(name, array, dtype=pl.Float64, nan_to_null=True)
 
 
 _EMPTY: dict[str, tuple[type, object]] = {
@@ -113,9 +109,9 @@ class _Points:
     values: Column
     is_final: Mask
 
-    def part(self, points: Mask) -> _Points:
+    def part(self, points: Choice) -> _Points:
         """These points only."""
-        return _Points(*(pick(getattr(self, each.name), points) for each in fields(self)))
+        return _Points(*(points.of(getattr(self, each.name)) for each in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +151,13 @@ class _Drawn:
 
 
 @np.errstate(divide="ignore", invalid="ignore")  # a line without baseline comes to NaN
-def _chart_kpi(rows: pl.DataFrame, kpi: BaseKpi, today: date, charted: _Columns) -> None:
-    series, now = _points_of(rows.sort("by", "segment", "period_start")), np.datetime64(today)
+def _chart_kpi(series: _Points, kpi: BaseKpi, today: date, charted: _Columns) -> None:
+    now = np.datetime64(today)
     bounds = _bounds(kpi, series.values)
     for stretch in _stretches(kpi):
-        periods = series.part((series.start >= stretch.start) & (series.start < stretch.end))
-        points = periods.part(~np.isnan(periods.values))
+        is_inside = (series.start >= stretch.start) & (series.start < stretch.end)
+        periods = series.part(Choice(is_inside))
+        points = periods.part(Choice(~np.isnan(periods.values)))
         drawn = _draw(points, kpi, stretch)
         if drawn is None:
             continue
@@ -170,8 +167,9 @@ def _chart_kpi(rows: pl.DataFrame, kpi: BaseKpi, today: date, charted: _Columns)
         unit = _unit(kpi, drawn)
         _put_limits(drawn, points.row, unit, bounds, charted)
         is_tested = (points.row != NOWHERE) & (points.end <= now) & drawn.is_large
-        tested = points.part(is_tested)
-        drift = _test(drawn, is_tested, tested.row, kpi.chart, unit, charted)
+        chosen = Choice(is_tested)
+        tested = points.part(chosen)
+        drift = _test(drawn, chosen, tested.row, kpi.chart, unit, charted)
         _carry_over(drift, periods, tested, now, charted)
 
 
@@ -193,10 +191,10 @@ def _put_limits(
 
 
 def _test(
-    drawn: _Drawn, is_tested: Mask, rows: Rows, policy: Policy, unit: Column, charted: _Columns
+    drawn: _Drawn, tested: Choice, rows: Rows, policy: Policy, unit: Column, charted: _Columns
 ) -> dict[str, Column]:
     """Run rules, EWMA and CUSUM of the points of one stretch that are tested."""
-    chart = drawn.chart.part(is_tested)
+    chart = drawn.chart.part(tested)
     drift = find_drift(chart, drawn.usual_sigma, policy)
     signals = find_signals(chart, policy.rules) | drift.signals
     charted.put(rows, "signal", name_signals(signals, rows.shape))
@@ -230,23 +228,40 @@ def _carry_over(
         charted.put(rows, name, np.take_along_axis(column, last, axis=1))
 
 
-def _points_of(rows: pl.DataFrame) -> _Points:
-    """All periods of rows that are in the order of their series."""
+def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows KPI by KPI, series by series, oldest first, with the `line` of their series."""
+    series = ["number", "by", "segment"]
 
-    def numbers(name: str) -> Column:
-        return rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    def lines(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.with_columns(pl.struct(series).rle_id().cast(pl.Int64).alias("line"))
 
-    line = rows.select(pl.struct("by", "segment").rle_id().cast(pl.Int64)).to_series().to_numpy()
-    columns = (
-        rows["row"].cast(pl.Int64).to_numpy(),
-        rows["period_start"].to_numpy(),
-        rows["period_end"].to_numpy(),
-        numbers("numerator"),
-        numbers("denominator"),
-        numbers("value"),
-        rows["is_final"].to_numpy(),
+    found = lines(rows)
+    is_next, is_later = pl.col("line").diff() > 0, pl.col("period_start").diff() > 0
+    firsts = found.filter(is_next.fill_null(True)).select(series)
+    # the ledger gives them in order, which is soon seen; sorting takes almost as long as drawing
+    if found.select((is_next | is_later).all()).item() and firsts.equals(
+        firsts.unique().sort(series)
+    ):
+        return found
+    return lines(rows.sort(*series, "period_start"))
+
+
+def _points_of(rows: pl.DataFrame) -> dict[int, _Points]:
+    """All periods of rows that are in order, by the numbers of their KPIs."""
+    numbers = ("numerator", "denominator", "value")
+    found = rows.with_columns(
+        pl.col("row").cast(pl.Int64), pl.col(numbers).cast(pl.Float64).fill_null(np.nan)
     )
-    return _Points(*(stack(column, line) for column in columns))
+    names = ("row", "period_start", "period_end", *numbers, "is_final")
+    columns = [found[name].to_numpy() for name in names]
+    line, sizes = found["line"].to_numpy(), rows["number"].rle().struct.unnest()
+    points, begin = {}, 0
+    for size, number in sizes.rows():
+        end = begin + size
+        lines = Lines(line[begin:end] - line[begin])
+        points[number] = _Points(*(lines.stack(column[begin:end]) for column in columns))
+        begin = end
+    return points
 
 
 def _stretches(kpi: BaseKpi) -> list[_Stretch]:
@@ -295,11 +310,12 @@ def _draw(points: _Points, kpi: BaseKpi, stretch: _Stretch) -> _Drawn | None:
 
 
 def _fit(points: _Points, kpi: BaseKpi, baseline: Mask) -> _Drawn:
-    kinds = np.full(len(baseline), kpi.chart.kind)
-    if kpi.chart.kind == "auto":
-        kinds = _choose(points, kpi, baseline)
-    chosen = {kind: _control_chart(kind, points, baseline) for kind in np.unique(kinds).tolist()}
-    chart = _merged(chosen, kinds)
+    plain = next((kind for kind in kpi.chart_kinds if kind in _DISPERSION), None)
+    if kpi.chart.kind != "auto" or plain is None:
+        kind = "xmr" if kpi.chart.kind == "auto" else kpi.chart.kind
+        kinds, chart = np.full(len(baseline), kind), _control_chart(kind, points, baseline)
+    else:
+        kinds, chart = _choose(points, plain, baseline)
     is_large = _expected(kinds, chart, points) >= EXPECTED
     return _Drawn(kinds, chart, baseline, is_large)
 
@@ -308,20 +324,6 @@ def _control_chart(kind: str, points: _Points, baseline: Mask) -> control.Chart:
     if kind == "xmr":
         return control.xmr_chart(points.values, baseline)
     return _OF_COUNTS[kind](points.numerator, points.denominator, baseline)
-
-
-def _merged(charts: dict[str, control.Chart], kinds: NDArray[np.str_]) -> control.Chart:
-    """Each line from the chart of its kind."""
-    if len(charts) == 1:
-        return next(iter(charts.values()))
-    where = [(kinds == kind)[:, np.newaxis] for kind in charts]
-
-    def lines(name: str) -> Column:
-        return np.select(where, [getattr(chart, name) for chart in charts.values()])
-
-    return control.Chart(
-        lines("values"), lines("center"), lines("sigma"), lines("low"), lines("high")
-    )
 
 
 def _expected(kinds: NDArray[np.str_], chart: control.Chart, points: _Points) -> Column:
@@ -338,18 +340,27 @@ def _expected(kinds: NDArray[np.str_], chart: control.Chart, points: _Points) ->
     return np.select([of_shares, of_rates], [fewer, events], np.inf)
 
 
-def _choose(points: _Points, kpi: BaseKpi, baseline: Mask) -> NDArray[np.str_]:
-    """The chart of counts that fits the KPI, Laney's where they vary more than chance; else XmR."""
-    plain = next((kind for kind in kpi.chart_kinds if kind in _DISPERSION), None)
-    if plain is None:
-        return np.full(len(baseline), "xmr")
+def _choose(points: _Points, plain: str, baseline: Mask) -> tuple[NDArray[np.str_], control.Chart]:
+    """The chart of counts of each line, Laney's where they vary more than chance, and its kind."""
     events, sizes = points.numerator, points.denominator
     varies = _DISPERSION[plain](events, sizes, baseline).p_value < OVERDISPERSED
     narrow = _OF_COUNTS[plain](events, sizes, baseline)
     wide = _OF_COUNTS[f"laney_{plain}"](events, sizes, baseline)
     # a lasting shift is not dispersion: it leaves the moving ranges as they are
-    is_wider = wide.sigma[:, 0] > narrow.sigma[:, 0]
-    return np.where(varies & is_wider, f"laney_{plain}", plain)
+    takes_wide = varies & (wide.sigma[:, 0] > narrow.sigma[:, 0])
+    kinds = np.where(takes_wide, f"laney_{plain}", plain)
+    if not takes_wide.any():
+        return kinds, narrow
+    lines = takes_wide[:, np.newaxis]
+    chart = control.Chart(
+        narrow.values,
+        narrow.center,
+        *(
+            np.where(lines, getattr(wide, name), getattr(narrow, name))
+            for name in ("sigma", "low", "high")
+        ),
+    )
+    return kinds, chart
 
 
 _DISPERSION = {"p": control.binomial_dispersion, "u": control.poisson_dispersion}

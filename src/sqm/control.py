@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from sqm.stacks import pick
+from sqm.stacks import Choice
 from sqm.statistics import Column
 
 Mask = NDArray[np.bool_]
@@ -52,14 +52,14 @@ class Chart:
         """The points beyond a limit; one on it is in control."""
         return np.abs(self.z) > self.width + ON_THE_LINE
 
-    def part(self, points: Mask) -> Chart:
+    def part(self, points: Choice) -> Chart:
         """The same chart with these points only."""
         return Chart(
-            pick(self.values, points),
-            pick(self.center, points),
-            pick(self.sigma, points),
-            pick(self.low, points),
-            pick(self.high, points),
+            points.of(self.values),
+            points.of(self.center),
+            points.of(self.sigma),
+            points.of(self.low),
+            points.of(self.high),
             self.width,
         )
 

@@ -36,17 +36,23 @@ _KNOWN = (
 )
 _KEPT = f"{_KNOWN}\n  and v.reason <> {literal(WITHDRAWN)}"
 # The ledger hashes the columns of each row; two sums over the rows have 128 bits together.
+_HASHED = f"hash(v._key, v._hash, {', '.join(f'v.{name}' for name in FIRST_COLUMNS)})"
+# by day first: the quarter of each row would take as long as its hash
 _LISTED_SQL = f"""
-select quarter, count(*), bit_xor(hashed), sum(cast(hashed as hugeint))
+select if(is_charted, null, {_QUARTER}) as quarter,
+    sum(rows), bit_xor(exclusive), sum(total)
 from (
-    select if(a.is_charted, null, {_QUARTER}) as quarter,
-        hash(v._key, v._hash, {", ".join(f"v.{name}" for name in FIRST_COLUMNS)}) as hashed
+    select a.is_charted, v.period_end, count(*) as rows,
+        bit_xor({_HASHED}) as exclusive, sum(cast({_HASHED} as hugeint)) as total
     from {_KEPT}
-)
+    group by a.is_charted, v.period_end
+) as v
 group by quarter order by quarter nulls last
 """
+_COLUMNS = (*LEDGER_COLUMNS, *FIRST_COLUMNS)
+_PLACED = ("kpi", "window", "by")  # those of the row's place
 _ROWS_SQL = f"""
-select {", ".join(f"v.{quote(name)}" for name in (*LEDGER_COLUMNS, *FIRST_COLUMNS))}
+select a.place, {", ".join(f"v.{quote(name)}" for name in _COLUMNS if name not in _PLACED)}
 from {_KEPT}
 """
 _ORDER = "a.place, v.segment, v.period_start, v.period_end"
@@ -125,20 +131,28 @@ def read_parts(
     asked: Computation,
     listing: Listing,
     parts: Sequence[Part],
-) -> dict[str, pl.DataFrame]:
-    """The rows of these parts of the listing by their names, with the charts of the charted one.
+) -> Iterator[tuple[Part, pl.DataFrame]]:
+    """These parts of the listing with their rows, as they are read; charts are not drawn yet.
 
-    Columns as snapshot.LEDGER_COLUMNS and FIRST_COLUMNS, of charted rows as snapshot.COLUMNS and
-    FIRST_COLUMNS.
+    The rows of chart windows come first: they have the longest way to their file. Columns as
+    snapshot.LEDGER_COLUMNS and FIRST_COLUMNS.
     """
-    if listing.values is not None:
-        tables = _split(listing.values, asked)
-    else:
-        tables = _read(connection, asked, [part for part in parts if part.quarter is not None])
+    parts = sorted(parts, key=lambda part: part.quarter is not None)
+    if listing.values is None:
+        yield from _read(connection, asked, parts)
+        return
+    tables = _split(listing.values, asked)
+    for part in parts:
+        yield part, tables[part.quarter]
+
+
+def draw_charts(part: Part, rows: pl.DataFrame, asked: Computation) -> pl.DataFrame:
+    """The rows of a part as they are published: those of chart windows with snapshot.COLUMNS."""
+    if part.quarter is not None:
+        return rows
     # the limits of a chart rest on all of its series: any value that changed draws it anew
-    charted = chart_values(tables[None], asked.kpis, asked.today)
-    tables[None] = charted.select(*COLUMNS, *FIRST_COLUMNS)
-    return {part.name: tables[part.quarter] for part in parts}
+    charted = chart_values(rows, asked.kpis, asked.today)
+    return charted.select(*COLUMNS, *FIRST_COLUMNS)
 
 
 def charted_values(
@@ -149,25 +163,31 @@ def charted_values(
     Columns as snapshot.COLUMNS and FIRST_COLUMNS.
     """
     listing = list_parts(connection, asked, computed)
-    tables = read_parts(connection, asked, listing, listing.parts)
-    return pl.concat(with_charts(table) for table in tables.values())
+    parts = read_parts(connection, asked, listing, listing.parts)
+    return pl.concat(with_charts(draw_charts(part, rows, asked)) for part, rows in parts)
 
 
 def _read(
     connection: duckdb.DuckDBPyConnection, asked: Computation, wanted: Sequence[Part]
-) -> dict[date | None, pl.DataFrame]:
-    """The kept rows of these quarters, and all rows of chart windows."""
-    tables = {}
-    with _asked_places(connection, asked):
-        if wanted:
-            quarters = [part.quarter for part in wanted]
-            bound = {"quarters": quarters, "first": quarters[0], **_days(asked)}
-            rows, begin = read_frame(connection, _QUARTERS_SQL, bound), 0
-            for part in wanted:
-                tables[part.quarter] = rows.slice(begin, part.rows)
+) -> Iterator[tuple[Part, pl.DataFrame]]:
+    """The kept rows of these parts."""
+    with _asked_places(connection, asked) as places:
+        names = places.select(_PLACED)
+
+        def read(sql: str, **bound: object) -> pl.DataFrame:
+            rows = read_frame(connection, sql, bound | _days(asked))
+            return rows.with_columns(names[rows["place"]]).select(_COLUMNS)
+
+        for part in wanted:
+            if part.quarter is None:
+                yield part, read(_CHARTED_SQL)
+        dated = [part for part in wanted if part.quarter is not None]
+        if dated:
+            quarters = [part.quarter for part in dated]
+            rows, begin = read(_QUARTERS_SQL, quarters=quarters, first=quarters[0]), 0
+            for part in dated:
+                yield part, rows.slice(begin, part.rows)
                 begin += part.rows
-        tables[None] = read_frame(connection, _CHARTED_SQL, _days(asked))
-    return tables
 
 
 def _split(values: pl.DataFrame, asked: Computation) -> dict[date | None, pl.DataFrame]:

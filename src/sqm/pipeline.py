@@ -12,6 +12,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from sqm import __version__, steps
@@ -29,7 +30,7 @@ from sqm.files import replace_file
 from sqm.ledger import Provenance, recent_restatements
 from sqm.local_time import utc_naive
 from sqm.months import closed_stretches, note_review, read_closings, review_before
-from sqm.parts import Listing, list_parts, read_parts
+from sqm.parts import Listing, draw_charts, list_parts, read_parts
 from sqm.project import Project
 from sqm.pull import Pulled, last_cursor, note_pull
 from sqm.pull import pull_source as _pull_source
@@ -47,6 +48,7 @@ from sqm.runs import (
 from sqm.sandbox import confine
 from sqm.snapshot import (
     Manifest,
+    NewFiles,
     RuleFacts,
     ValuesFile,
     intact_files,
@@ -210,15 +212,20 @@ def publish(
 ) -> Published:
     """Make the values the current snapshot; only parts that are not published yet are written."""
     settings = project.settings
-    intact = intact_files(project.state)
-    with open_confined(project) as connection:
-        stale = [part for part in listing.parts if part.fingerprint not in intact]
-        tables = read_parts(connection, computation_of(project, run), listing, stale)
-        restated = restated_since_published(connection, project.state)
-        restatements = recent_restatements(connection, utc_naive(now))
-        sources = source_facts(connection, project, utc_naive(run.as_of))
-    revision = next_revision(project.state)
+    asked = computation_of(project, run)
+    intact, revision = intact_files(project.state), next_revision(project.state)
+    stale = [part for part in listing.parts if part.fingerprint not in intact]
     written = {part.name: f"values-{revision:06d}-{part.name}.parquet" for part in stale}
+    restatements = f"restatements-{revision:06d}.parquet"
+    with NewFiles(project.state) as files:
+        with open_confined(project) as connection:
+            for part, rows in read_parts(connection, asked, listing, stale):
+                files.write(written[part.name], partial(draw_charts, part, rows, asked))
+            recent = recent_restatements(connection, utc_naive(now))
+            files.write(restatements, lambda: recent)
+            restated = restated_since_published(connection, project.state)
+            sources = source_facts(connection, project, utc_naive(run.as_of))
+        checksums = files.checksums()
     values = tuple(
         intact.get(part.fingerprint)
         or ValuesFile(file=written[part.name], fingerprint=part.fingerprint)
@@ -242,10 +249,9 @@ def publish(
         sources=sources,
         rules=rules,
         restated=restated,
-        restatements=f"restatements-{revision:06d}.parquet",
+        restatements=restatements,
     )
-    new = {written[name]: table for name, table in tables.items()}
-    manifest = write_snapshot(project.state, manifest, new | {manifest.restatements: restatements})
+    manifest = write_snapshot(project.state, manifest, checksums)
     return Published(run, manifest, listing.rows)
 
 

@@ -15,25 +15,50 @@ NOWHERE = -1  # in place of an index
 _EMPTY = {"f": np.nan, "M": np.datetime64("NaT"), "b": False, "i": NOWHERE}
 
 
-def stack(column: NDArray[Any], line: NDArray[np.int64]) -> NDArray[Any]:
-    """The values of a column in the lines that are named beside them, in ascending order."""
-    lengths = np.bincount(line)
-    begins = np.cumsum(lengths) - lengths
-    stacked = _empty((len(lengths), lengths.max(initial=0)), column)
-    stacked[line, np.arange(len(line)) - begins[line]] = column
-    return stacked
+class Lines:
+    """The lines of the values of columns, named beside them in ascending order."""
 
+    def __init__(self, line: NDArray[np.int64]) -> None:
+        lengths = np.bincount(line)
+        self._shape = (len(lengths), int(lengths.max(initial=0)))
+        self._places = _places(lengths, self._shape[1])
 
-def pick(stacked: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
-    """The chosen values of each line, drawn together at its beginning; of one column as well."""
-    if stacked.ndim == 1:
-        return stacked[chosen]
-    if chosen.all():
+    def stack(self, column: NDArray[Any]) -> NDArray[Any]:
+        """The values of a column in their lines."""
+        stacked = _empty(self._shape, column)
+        stacked.reshape(-1)[self._places] = column
         return stacked
-    places = np.cumsum(chosen, axis=1)
-    picked = _empty((len(stacked), places.max(initial=0)), stacked)
-    picked[np.nonzero(chosen)[0], places[chosen] - 1] = stacked[chosen]
-    return picked
+
+
+class Choice:
+    """Chosen values of each line, drawn together at its beginning; of one column as well."""
+
+    def __init__(self, chosen: NDArray[np.bool_]) -> None:
+        self._chosen = chosen
+        self._is_all = bool(chosen.all())
+        if not self._is_all and chosen.ndim > 1:
+            lengths = np.count_nonzero(chosen, axis=1)
+            self._shape = (len(lengths), int(lengths.max(initial=0)))
+            self._places = _places(lengths, self._shape[1])
+            self._taken = np.flatnonzero(chosen)
+
+    def of(self, stacked: NDArray[Any]) -> NDArray[Any]:
+        """Those of a stack with as many places as were chosen from."""
+        if self._is_all:
+            return stacked
+        if stacked.ndim == 1:
+            return stacked[self._chosen]
+        picked = _empty(self._shape, stacked)
+        picked.reshape(-1)[self._places] = stacked.reshape(-1)[self._taken]
+        return picked
+
+
+def _places(lengths: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """Where the values of lines of these lengths, one after the other, lie in their stack."""
+    begins = np.cumsum(lengths) - lengths
+    ahead = np.arange(len(lengths)) * width - begins
+    places: NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(ahead, lengths)
+    return places
 
 
 def _empty(shape: tuple[int, int], like: NDArray[Any]) -> NDArray[Any]:
