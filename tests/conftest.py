@@ -9,9 +9,14 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hypothesis import HealthCheck, settings
 from places import SHARED_DATA
 
 from sqm.privacy import stay_private
+
+# how long making an example takes says more about the machine than about the code
+settings.register_profile("sqm", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("sqm")
 
 stay_private()
 
