@@ -87,13 +87,14 @@ def note_rule_results(
     connection: duckdb.DuckDBPyConnection, run_id: str, facts: Sequence[RuleFacts]
 ) -> None:
     """Keep how each rule fared in a run, in place of what the run noted before."""
-    with transaction(connection):  # one wait for the disk, not one per rule
+    listed = {name: [getattr(fact, name) for fact in facts] for name in RuleFacts.model_fields}
+    with transaction(connection):  # one wait for the disk
         connection.execute("delete from sqm.rule_results where run_id = ?", [run_id])
-        if facts:
-            connection.executemany(
-                "insert into sqm.rule_results values (?, ?, ?, ?, ?, ?, ?, ?)",
-                [[run_id, *fact.model_dump().values()] for fact in facts],
-            )
+        connection.execute(
+            "insert into sqm.rule_results by name select $run_id as run_id,"
+            f" {', '.join(f'unnest(${name}) as {name}' for name in listed)}",
+            {"run_id": run_id, **listed},
+        )
 
 
 def require_table_rules(verdicts: Mapping[str, Verdict]) -> None:
