@@ -52,6 +52,7 @@ class Staged:
     as_of: datetime  # UTC, naive
     zone: str = "UTC"
     history: str = ""  # the table to judge their course by, where that is not `table`
+    history_rows: str = ""  # the query that counts its rows, where there is a faster one
     texts: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)  # by column of the record
 
     @property

@@ -138,7 +138,8 @@ def _evaluate(
     for table, rules in by_table.items():
         from sqm.gx import evaluate
 
-        evaluated = evaluate(connection, table, rules)
+        number = rows if table == staged.table else _course_rows(connection, staged)
+        evaluated = evaluate(connection, table, number, rules)
         results |= evaluated.results
         causes |= evaluated.causes
     with reading_only(connection):
@@ -158,6 +159,12 @@ def _evaluate(
     if causes:
         raise DefinitionError(_fault(suite, place, cause) for place, cause in causes.items())
     return [results[place] for place in range(len(suite.expectations))]
+
+
+def _course_rows(connection: duckdb.DuckDBPyConnection, staged: Staged) -> int:
+    query = staged.history_rows or f"select count(*) from {staged.course}"
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _result(rule: Rule, place: int, passed: bool, found: Mapping[str, object]) -> Result:
