@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqm.accept import accept_records, gather_records, mark_broken
 from sqm.changes import consume_changes, is_changed_sql
 from sqm.project import Project, load_project
+from sqm.staging import staged_records
 from sqm.staging_file import open_with_staging
 from sqm.transactions import transaction
 from sqm.upsert import Accepted
@@ -90,6 +91,7 @@ class Warehouse:
                 f"insert into staging.{name} values (?, ?, ?, ?)",
                 [row, team == DELETED, visit, team],
             )
+        execute("delete from sqm.pulls where source = ?", [name])  # the last one counts
         execute(
             "insert into sqm.pulls values (?, ?, 'visits', ?, 0, 0, ?, ?)",
             [run_id, name, len(pull.rows), pull.is_full, pull.cursor],
@@ -109,6 +111,13 @@ class Warehouse:
         with transaction(self.connection):
             accepted = accept_records(self.connection, self.project, visits, run_id, at)
         return {found.source: found for found in accepted}
+
+    def course(self, run_id: str) -> tuple[str, str]:
+        """By what to judge the course of the visits once staged, and the query for its rows."""
+        visits = self.project.record_types["visits"]
+        table = gather_records(self.connection, self.project, visits, run_id)
+        staged = staged_records(self.connection, self.project, visits, table, day(1))
+        return staged.history, staged.history_rows
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         return self.connection.execute(sql).fetchall()
@@ -403,6 +412,23 @@ def test_any_runs_leave_what_one_record_at_a_time_would(warehouse: Warehouse, ru
         if is_consumed:
             consume_changes(warehouse.connection)
             base, changed, touched = dict(now), set(), set()
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(runs=_RUNS)
+def test_the_rows_of_the_course_are_as_many_as_are_counted(warehouse: Warehouse, runs):
+    warehouse.empty()
+
+    for first, second, _ in runs:
+        run_id = warehouse.stage(first=first, second=second)
+        course, query = warehouse.course(run_id)
+        if first.is_full and second.is_full:
+            assert (course, query) == ("", "")
+        else:
+            assert warehouse.rows(query) == warehouse.rows(f"select count(*) from {course}")
+        warehouse.accept_staged(run_id)
 
 
 def _take(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqm.errors import DefinitionError, ValidationFailed
-from sqm.gx import _gx
+from sqm.gx import _gx, _writing_out_once
 from sqm.profile_rules import Staged
 from sqm.records import record_type
 from sqm.repeats import repeated_rows
@@ -275,6 +275,38 @@ def test_repeated_values_are_counted_without_carrying_every_row(connection, tmp_
     assert rows_of(connection, verdict) == {}  # a warning sets nothing aside
     assert fact.broken == 6  # x1 twice, x2 four times; y3 and z once, and the null not at all
     assert not [text for text in overheard.statements if "OVER (" in text.upper()]
+
+
+def test_rows_are_not_counted_for_each_table_again(connection, tmp_path):
+    staged = Staged("things", NOON, history="history", history_rows="select 8")
+    rules = (
+        critical("expect_table_row_count_to_equal", name="in_course", value=8),
+        critical(NOT_NULL, name="has_a", column="a"),
+        critical(PAIR_EQUAL, name="alike", column_A="a", column_B="b"),
+    )
+    connection.execute("create view history as from things union all from things limit 8")
+    suite, overheard = Suite(records="things", expectations=rules), Overheard(connection)
+
+    verdict = validate_records(overheard, staged, THINGS, suite, tmp_path)
+
+    assert [(fact.passed, fact.broken, fact.checked) for fact in verdict.facts] == [
+        (True, 0, 6), (False, 2, 6), (False, 3, 6),
+    ]  # fmt: skip
+    counting = [text for text in overheard.statements if "count(*) from" in text.lower()]
+    assert counting[0] == "select count(*) from things"
+    assert not [text for text in counting[1:] if " from (" not in text]  # all others: broken rows
+    assert not [text for text in overheard.statements if "row_count" in text]
+
+
+def test_an_expectation_is_written_out_once_while_it_is_evaluated_and_anew_otherwise():
+    """When the second assertion fails, _write_out_once in gx.py can go."""
+    expectation = _gx().Configuration(NOT_NULL, {"column": "a"}).to_domain_obj()
+    with _writing_out_once():
+        first = expectation.configuration
+        assert expectation.configuration is first
+
+    assert expectation.configuration is not first
+    assert expectation.configuration == first
 
 
 @pytest.mark.parametrize("most", [2**25, 0], ids=["by hashes", "by groups"])

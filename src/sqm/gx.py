@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -43,9 +44,9 @@ class Evaluated:
 
 
 def evaluate(
-    connection: duckdb.DuckDBPyConnection, table: str, rules: Mapping[int, Rule]
+    connection: duckdb.DuckDBPyConnection, table: str, rows: int, rules: Mapping[int, Rule]
 ) -> Evaluated:
-    """Judge the rows of `table` by the rules, each with its place in the suite.
+    """Judge the `rows` rows of `table` by the rules, each with its place in the suite.
 
     Counts of all rules come from one statement; broken rows are not fetched: `result` has the
     query that selects them.
@@ -53,18 +54,15 @@ def evaluate(
     configurations, causes = _configurations(rules)
     if causes or not configurations:
         return Evaluated({}, causes)
-    with _validator(connection, table) as validate:
+    with _validator(connection, table, rows) as validate:
         results = {_place(result): result for result in validate([*configurations.values()])}
         # Great Expectations computes many rules in one statement: where that fails, each of them
         # looks broken. Alone, only the culprit does.
         for place, result in results.items():
             if _causes(result):
                 [results[place]] = validate([configurations[place]])
-    for place, result in sorted(results.items()):
-        found = _causes(result)
-        if found:
-            causes[place] = found[0]
-    return Evaluated(results, causes)
+    found = {place: _causes(result) for place, result in sorted(results.items())}
+    return Evaluated(results, {place: each[0] for place, each in found.items() if each})
 
 
 def _configurations(rules: Mapping[int, Rule]) -> tuple[dict[int, Any], dict[int, str]]:
@@ -88,7 +86,7 @@ def _configurations(rules: Mapping[int, Rule]) -> tuple[dict[int, Any], dict[int
 
 
 @contextmanager
-def _validator(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[Any]:
+def _validator(connection: duckdb.DuckDBPyConnection, table: str, rows: int) -> Iterator[Any]:
     """A function that evaluates configurations on the table, through the caller's connection."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import StaticPool
@@ -107,7 +105,8 @@ def _validator(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[An
         with alchemy.connect() as held:
             engine = gx.Engine(engine=alchemy, create_temp_table=False)
             engine.held = held
-            engine.columns, engine.connection, engine.table = columns, connection, table
+            engine.connection, engine.table = connection, table
+            engine.rows, engine.columns = rows, columns
             data = gx.BatchData(
                 engine, schema_name=schema or None, table_name=name, create_temp_table=False
             )
@@ -116,7 +115,7 @@ def _validator(connection: duckdb.DuckDBPyConnection, table: str) -> Iterator[An
             validator.metrics_calculator.left_out = set()
 
             def validate(configurations: Sequence[Any]) -> list[dict[str, Any]]:
-                with reading_only(connection):
+                with reading_only(connection), _writing_out_once():
                     found = validator.graph_validate(
                         list(configurations), runtime_configuration={"result_format": RESULT_FORMAT}
                     )
@@ -194,10 +193,12 @@ def _gx() -> _Gx:
     from great_expectations.execution_engine.sqlalchemy_execution_engine import (
         SqlAlchemyExecutionEngine,
     )
+    from great_expectations.expectations.expectation import Expectation
     from great_expectations.expectations.expectation_configuration import (
         ExpectationConfiguration,
     )
     from great_expectations.validator.metrics_calculator import MetricsCalculator
+    from great_expectations.validator.validation_graph import ValidationGraph
     from great_expectations.validator.validator import Validator
     from sqlalchemy import TryCast
 
@@ -213,6 +214,7 @@ def _gx() -> _Gx:
         columns: Sequence[str]
         connection: duckdb.DuckDBPyConnection
         table: str
+        rows: int
 
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
@@ -229,6 +231,15 @@ def _gx() -> _Gx:
             """Columns of this very table; reflection mixes tables of the same name."""
             return _Inspector(self.engine.dialect, self.columns)
 
+    class FollowedOnce(ValidationGraph):
+        """Looks for what a metric depends on once, not once for each metric that depends on it."""
+
+        def build_metric_dependency_graph(
+            self, metric_configuration: Any, runtime_configuration: Any = None
+        ) -> None:
+            if all(edge.left.id != metric_configuration.id for edge in self.edges):
+                super().build_metric_dependency_graph(metric_configuration, runtime_configuration)
+
     class CountsOnly(MetricsCalculator):
         """Leaves examples out of what is computed.
 
@@ -242,14 +253,19 @@ def _gx() -> _Gx:
         ) -> Any:
             examples = {m for m in metric_configurations if m.metric_name.endswith(EXAMPLES)}
             self.left_out |= {metric.id for metric in examples}
-            kept = [metric for metric in metric_configurations if metric not in examples]
-            return super().build_metric_dependency_graph(kept, runtime_configuration)
+            graph = FollowedOnce(execution_engine=self._execution_engine)
+            for metric in metric_configurations:
+                if metric not in examples:
+                    graph.build_metric_dependency_graph(metric, runtime_configuration)
+            return graph
 
         def resolve_validation_graph(self, *args: Any, **kwargs: Any) -> Any:
             resolved, aborted = super().resolve_validation_graph(*args, **kwargs)
             return dict.fromkeys(self.left_out) | resolved, aborted
 
     _count_repeated(DuckDBExecutionEngine)
+    _know_rows(DuckDBExecutionEngine)
+    _write_out_once(Expectation)
     return _Gx(
         Batch=Batch,
         BatchData=SqlAlchemyBatchData,
@@ -282,26 +298,78 @@ def _count_repeated(engine: type[Any]) -> None:
 
     The number is the same; a window carries every row of the table, and takes many times as long.
     """
-    from great_expectations.core.metric_function_types import MetricFunctionTypes
     from great_expectations.expectations.metrics.column_map_metrics.column_values_unique import (
         ColumnValuesUnique,
     )
-    from great_expectations.expectations.registry import get_metric_kwargs, register_metric
 
     def count(execution_engine: Any, metric_domain_kwargs: Mapping[str, Any], **_: Any) -> int:
         column = quote(metric_domain_kwargs["column"])
         return repeated_rows(execution_engine.connection, execution_engine.table, column)
 
-    keys = get_metric_kwargs(REPEATED)
+    _replace_metric(engine, REPEATED, ColumnValuesUnique, count)
+
+
+def _know_rows(engine: type[Any]) -> None:
+    """Have an engine know how many rows the table has, as the caller does."""
+    from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
+
+    class Known(TableMetricProvider):
+        @classmethod
+        def _get_evaluation_dependencies(cls, *_: Any, **__: Any) -> dict[str, Any]:
+            return {}  # otherwise the count of the parent engine
+
+    def count(execution_engine: Any, **_: Any) -> Any:
+        return execution_engine.rows
+
+    _replace_metric(engine, "table.row_count", Known, count)
+
+
+def _replace_metric(engine: type[Any], name: str, kind: type[Any], provider: Any) -> None:
+    """Have an engine take the value of a metric from `provider`."""
+    from great_expectations.core.metric_function_types import MetricFunctionTypes
+    from great_expectations.expectations.registry import get_metric_kwargs, register_metric
+
+    keys = get_metric_kwargs(name)
     register_metric(
-        metric_name=REPEATED,
+        metric_name=name,
         metric_domain_keys=keys["metric_domain_keys"],
         metric_value_keys=keys["metric_value_keys"],
         execution_engine=engine,
-        metric_class=ColumnValuesUnique,
-        metric_provider=count,
+        metric_class=kind,
+        metric_provider=provider,
         metric_fn_type=MetricFunctionTypes.VALUE,
     )
+
+
+# what expectations wrote out, by identity, with the expectation, which keeps its identity its own
+_written: ContextVar[dict[int, tuple[Any, Any]] | None] = ContextVar("_written", default=None)
+
+
+@contextmanager
+def _writing_out_once() -> Iterator[None]:
+    token = _written.set({})
+    try:
+        yield
+    finally:
+        _written.reset(token)
+
+
+def _write_out_once(expectation: Any) -> None:
+    """Have expectations keep their configuration as long as they are evaluated.
+
+    Great Expectations writes it out anew for each argument that it looks up: a third of its time.
+    """
+    write_out = expectation.configuration.fget
+
+    def configuration(self: Any) -> Any:
+        written = _written.get()
+        if written is None:
+            return write_out(self)
+        if id(self) not in written:
+            written[id(self)] = (self, write_out(self))
+        return written[id(self)][1]
+
+    expectation.configuration = property(configuration)
 
 
 class _DialectModule:

@@ -76,6 +76,9 @@ def _restage(
         for c in record_type.columns
     )
     listed, key = sql_list(sources), quote(record_type.key)
+    aside = f"from sqm.quarantine where list_contains({listed}, source) and record is not null"
+    if connection.execute(f"select 1 {aside} limit 1").fetchone() is None:
+        return 0
     is_duplicate = f"list_contains(string_split(rule, ', '), '{DUPLICATE_KEY}')"
     connection.execute(
         f"create or replace temp table {TABLE} as\n"

@@ -22,11 +22,13 @@ def staged_records(
     as_of: datetime,
 ) -> Staged:
     """The gathered rows in `table`, with what they are to be compared with; `as_of` UTC, naive."""
+    history, history_rows = _history(connection, project, record_type, table)
     return Staged(
         table=table,
         as_of=as_of,
         zone=project.settings.timezone,
-        history=_history(connection, project, record_type, table),
+        history=history,
+        history_rows=history_rows,
         texts=_texts(connection, project, record_type),
     )
 
@@ -39,8 +41,10 @@ def partial_sources(connection: duckdb.DuckDBPyConnection, project: Project) -> 
 
 def _history(
     connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType, table: str
-) -> str:
+) -> tuple[str, str]:
     """The staged rows with the accepted ones that they do not replace; '' for full pulls.
+
+    As a view, and as the query that counts its rows from statistics: the view reads all records.
 
     What changed since the last pull says nothing about how many records there usually are.
     """
@@ -51,19 +55,23 @@ def _history(
         if sources[name].records == record_type.name
     ]
     if not partial:
-        return ""
+        return "", ""
     columns = ", ".join(quote(column) for column in record_type.column_names)
     listed = ", ".join(map(literal, partial))
+    accepted = f"from {quote(record_type.name)} where _source in ({listed})"
+    replaced = f"from {held_table(record_type)} where comes_again"
     view = quote(f"course_{record_type.name}")
     connection.execute(
         f"create or replace temp view {view} as\n"
         f"select _row, _source, {columns} from {table}\n"
         f"union all by name\nselect null as _row, _source, {columns}\n"
-        f"from {quote(record_type.name)}\n"
-        f"where _source in ({listed}) and rowid not in\n"
-        f"  (select place from {held_table(record_type)} where comes_again)"
+        f"{accepted} and rowid not in (select place {replaced})"
     )
-    return view
+    rows = (
+        f"select (select count(*) from {table}) + (select count(*) {accepted})"
+        f" - (select count(*) {replaced} and _source in ({listed}))"
+    )
+    return view, rows
 
 
 def _texts(

@@ -87,13 +87,14 @@ def note_rule_results(
     connection: duckdb.DuckDBPyConnection, run_id: str, facts: Sequence[RuleFacts]
 ) -> None:
     """Keep how each rule fared in a run, in place of what the run noted before."""
-    with transaction(connection):  # one wait for the disk, not one per rule
+    listed = {name: [getattr(fact, name) for fact in facts] for name in RuleFacts.model_fields}
+    with transaction(connection):  # one wait for the disk
         connection.execute("delete from sqm.rule_results where run_id = ?", [run_id])
-        if facts:
-            connection.executemany(
-                "insert into sqm.rule_results values (?, ?, ?, ?, ?, ?, ?, ?)",
-                [[run_id, *fact.model_dump().values()] for fact in facts],
-            )
+        connection.execute(
+            "insert into sqm.rule_results by name select $run_id as run_id,"
+            f" {', '.join(f'unnest(${name}) as {name}' for name in listed)}",
+            {"run_id": run_id, **listed},
+        )
 
 
 def require_table_rules(verdicts: Mapping[str, Verdict]) -> None:
@@ -137,7 +138,8 @@ def _evaluate(
     for table, rules in by_table.items():
         from sqm.gx import evaluate
 
-        evaluated = evaluate(connection, table, rules)
+        number = rows if table == staged.table else _course_rows(connection, staged)
+        evaluated = evaluate(connection, table, number, rules)
         results |= evaluated.results
         causes |= evaluated.causes
     with reading_only(connection):
@@ -157,6 +159,12 @@ def _evaluate(
     if causes:
         raise DefinitionError(_fault(suite, place, cause) for place, cause in causes.items())
     return [results[place] for place in range(len(suite.expectations))]
+
+
+def _course_rows(connection: duckdb.DuckDBPyConnection, staged: Staged) -> int:
+    query = staged.history_rows or f"select count(*) from {staged.course}"
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _result(rule: Rule, place: int, passed: bool, found: Mapping[str, object]) -> Result:
