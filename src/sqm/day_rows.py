@@ -27,6 +27,7 @@ from sqm.frames import drop_tables, make_table, read_frame
 from sqm.measures import RECORDS, Scan
 from sqm.plan import Scope
 from sqm.records import RecordType
+from sqm.side_by_side import side_by_side
 from sqm.states import hide_records, make_states
 from sqm.touched import ROWS
 from sqm.transactions import transaction
@@ -106,8 +107,8 @@ def _exchange_records(
     by_type: dict[str, list[Scan]] = {}
     for scan in scans:
         by_type.setdefault(scan.records.name, []).append(scan)
-    with ThreadPoolExecutor() as pool:
-        return sorted(name for names in pool.map(work.exchange, by_type.values()) for name in names)
+    found = side_by_side(connection, work.exchange, by_type.values())
+    return sorted(name for names in found for name in names)
 
 
 class _Exchange:
