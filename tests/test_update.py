@@ -216,8 +216,10 @@ def two_months() -> Warehouse:
     return warehouse
 
 
-def test_an_update_leaves_no_temporary_table_behind():
+def test_an_update_leaves_no_temporary_table_or_database_behind():
     warehouse = Warehouse("UTC")
+    databases = "select database_name from duckdb_databases() where not internal"
+    before = warehouse.connection.execute(databases).fetchall()
     for number, day in enumerate((20, 21, 21)):  # anew, then by what changed, then nothing
         if number < 2:
             warehouse.apply({str(number): at("2026-02-10 08:00") | {"asset_id": "1"}})
@@ -225,6 +227,7 @@ def test_an_update_leaves_no_temporary_table_behind():
 
         left = "select table_name from duckdb_tables() where temporary"
         assert warehouse.connection.execute(left).fetchall() == []
+        assert warehouse.connection.execute(databases).fetchall() == before
 
 
 def test_a_corrected_date_moves_a_record_from_its_old_period_to_its_new_one(two_months: Warehouse):
@@ -286,8 +289,9 @@ def test_an_amount_that_was_never_counted_is_told_of_with_a_remedy():
     warehouse.apply({"1": at("2026-01-10 08:00") | {"cost": 6.0}})
     warehouse.connection.execute(f"update {before_table('jobs')} set cost = 3")
 
-    with pytest.raises(WarehouseError, match=r"days.jobs_by_created_at .* 'sqm run --full'"):
-        warehouse.update(datetime(2026, 2, 21))  # noqa: DTZ001
+    for _ in range(2):  # whatever the first attempt has left
+        with pytest.raises(WarehouseError, match=r"days.jobs_by_created_at .* 'sqm run --full'"):
+            warehouse.update(datetime(2026, 2, 21))  # noqa: DTZ001
 
     forget_values(warehouse.connection)
     values = warehouse.update(datetime(2026, 2, 21))  # noqa: DTZ001

@@ -21,9 +21,10 @@ from sqm.terms import Related
 
 IS_NOW = "_is_now"  # column of what has two states: whether it is as now, or as it was
 IS_CHANGED = "_is_changed"  # columns of the records in two states
-IS_ASKED = "_is_asked"
+IS_RELATED = "_is_related"  # a record that was asked for is, or was, or may be now, its answer
 AS_OF = "_as_of"  # the moment of the state, and its local day
 TODAY = "_today"
+DATABASE = "exchange"  # in memory, of what several connections read during an update
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +43,23 @@ class Reach:
     last: list[str]
 
 
-def related_table(records: RecordType) -> str:
-    """The table with the keys of affected records that were not asked for (`record_key`)."""
-    return quote(f"related_{records.name}")
-
-
 def places_sql(scans: Sequence[Scan], is_changed: str, span: Span) -> str:
     """The places of the records of one type that are asked for."""
     name = quote(scans[0].records.name)
     parts = [f"select rowid as place from {name} where {is_changed}"]
-    moved = dict.fromkeys(moment for scan in scans for moment in _moved(scan, span, ""))
+    moved = dict.fromkeys(
+        moment for scan in scans for moment in (*_moved(scan, span), *_answers(scan, span))
+    )
     parts += [f"select rowid from {name} where {moment}" for moment in moved]
     return "\nunion\n".join(parts)
 
 
 def is_affected_sql(scan: Scan, span: Span) -> str:
     """Whether record `t`, in two states, can count otherwise in a scan."""
-    key = f"t.{quote(scan.records.key)}"
-    moved = [f"({moment})" for moment in _moved(scan, span, "t.")]
-    ways = [f"t.{IS_CHANGED}", *moved, f"{key} in (from {related_table(scan.records)})"]
+    ways = [f"t.{IS_CHANGED}", *(f"({moment})" for moment in _moved(scan, span, "t."))]
+    if scan.marks:
+        ways.append(f"t.{IS_RELATED}")
     return f"({' or '.join(ways)})"
-
-
-def may_be_affected_sql(records: RecordType) -> str:
-    """Whether record `t`, in two states, can count otherwise in any scan."""
-    return f"(t.{IS_ASKED} or t.{quote(records.key)} in (from {related_table(records)}))"
 
 
 def reach_of(relations: Iterable[Related]) -> dict[tuple[str, str], Reach]:
@@ -102,13 +95,14 @@ def reach_sql(reaches: Iterable[Reach], asked: str) -> str:
     return f"select {', '.join(ends)}\nfrom {asked}"
 
 
-def related_places_sql(
+def near_sql(
     records: RecordType,
     reaches: Mapping[tuple[str, str], Reach],
     asked: str,
     moments: Sequence[str | None],
+    columns: Iterable[str],
 ) -> str:
-    """The places of records that may ask about those in the table `asked`, or answer.
+    """The records that may ask about those in the table `asked`, or answer: `place` and columns.
 
     `moments`: what `reach_sql` gave. Empty where none can.
     """
@@ -118,30 +112,36 @@ def related_places_sql(
         if first is not None and last is not None:
             near = f"({at} >= timestamp '{first}' and {at} <= timestamp '{last}')"
             within.setdefault(same, []).append(near)
+    listed = ", ".join(map(quote, columns))
     return "\nunion all\n".join(
-        f"select rowid as place from {quote(records.name)}\n"
+        f"select rowid as place, {listed} from {quote(records.name)}\n"
         f"where {quote(same)} in (select {quote(same)} from {asked})\n  and ({' or '.join(near)})"
         for same, near in within.items()
     )
 
 
-def related_keys_sql(
-    records: RecordType, relations: Iterable[Related], table: str, asked: str
-) -> str:
-    """The keys of records in `table` that one in `asked` may be the answer to; none: no keys."""
-    key = f"t.{quote(records.key)}"
-    parts = [f"select {key} as record_key from {table} as t where false"]
+def related_places_sql(relations: Iterable[Related], near: str, asked: str, span: Span) -> str:
+    """The places of records in the table `near` that one in `asked` may be the answer to.
+
+    That one changed, or time has made it an answer.
+    """
+    parts = []
     for relation in relations:
-        same, event = quote(relation.same), f"c.{quote(relation.event)}"
-        mine = f"t.{quote(relation.anchor)}"
-        span = f"to_days({relation.within_days})"
-        near = f"{event} > {mine} and {event} <= {mine} + {span}"
+        event, mine = f"c.{quote(relation.event)}", f"t.{quote(relation.anchor)}"
+        days, same = f"to_days({relation.within_days})", quote(relation.same)
+        is_near = f"{event} > {mine} and {event} <= {mine} + {days}"
         if relation.before is not None:
-            near = f"{event} < {mine} and {event} >= {mine} - {span}"
+            is_near = f"{event} < {mine} and {event} >= {mine} - {days}"
         parts.append(
-            f"select {key} from {table} as t join {asked} as c on t.{same} = c.{same} and {near}"
+            f"select t.place from {near} as t join {asked} as c on t.{same} = c.{same}"
+            f" and {is_near}\nwhere c.{IS_CHANGED} or ({_within(event, span)})"
         )
-    return "\nunion\n".join(parts)
+    return "\nunion all\n".join(parts)
+
+
+def shared(table: str) -> str:
+    """A table in the DATABASE, by the name that it has on each connection."""
+    return f"{DATABASE}.{quote(table)}"
 
 
 def exchange_table(scan: str) -> str:
@@ -176,29 +176,27 @@ def exchange_sql(scan: Scan, two_states: str) -> str:
 
 
 def used_columns(records: RecordType, texts: Iterable[str]) -> tuple[str, ...]:
-    """The columns of a record type that these texts name, and its key."""
+    """The columns of a record type that these texts name."""
     named = " ".join(texts)
-    return tuple(name for name in records.column_names if name == records.key or name in named)
+    return tuple(name for name in records.column_names if name in named)
 
 
-def _moved(scan: Scan, span: Span, record: str) -> list[str]:
+def _moved(scan: Scan, span: Span, record: str = "") -> list[str]:
     """Conditions of which a record meets one if time alone can have made it count, by `record`."""
     found = []
-    for column, days in sorted(_timed_columns(scan)):
-        ago, at = timedelta(days=days), f"{record}{quote(column)}"
+    for days in sorted({0, *scan.matures_after_days}):
+        ago = timedelta(days=days)
         first, last = span.since - ago, span.until - ago
-        if _is_date(scan.records, column):
+        if scan.is_by_date:
             first, last = first - timedelta(days=1), last + timedelta(days=1)
-        found.append(f"{at} >= timestamp '{first}' and {at} <= timestamp '{last}'")
+        found.append(_within(f"{record}{quote(scan.at)}", Span(first, last)))
     return found
 
 
-def _timed_columns(scan: Scan) -> set[tuple[str, int]]:
-    """The timestamps that time makes count, and after how many days."""
-    found = {(scan.at, days) for days in {0, *scan.matures_after_days}}
-    return found | {(relation.event, 0) for relation in scan.marks}
+def _answers(scan: Scan, span: Span) -> list[str]:
+    """Conditions of which a record meets one if time alone can have made it an answer."""
+    return [_within(quote(relation.event), span) for relation in scan.marks]
 
 
-def _is_date(records: RecordType, column: str) -> bool:
-    found = records.column(column)
-    return found is not None and found.type == "date"
+def _within(moment: str, span: Span) -> str:
+    return f"{moment} >= timestamp '{span.since}' and {moment} <= timestamp '{span.until}'"

@@ -147,6 +147,8 @@ def with_clock_columns(
 
 def used_clocks(kpis: Iterable[BaseKpi], clocks: Mapping[str, Clock]) -> dict[str, Clock]:
     """The clocks of which a KPI uses a column."""
+    if not clocks:
+        return {}
     wanted = {use for kpi in kpis for use in _uses(kpi)}
     return {
         name: clock

@@ -93,7 +93,7 @@ def with_quarantine(
 def make_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation, plan: Plan) -> None:
     """Read the records: the tables `scan_<scan>` of the plan."""
     make_clock_tables(connection, plan.clocks, asked.calendars, asked.record_types, asked.as_of)
-    _run(connection, plan.day_rows, asked)
+    run_steps(connection, plan.day_rows, asked)
     drop_tables(connection, (CALENDAR_DAYS, *map(clock_table, plan.clocks)))
 
 
@@ -102,7 +102,7 @@ def judge_periods(
 ) -> pl.DataFrame:
     """The judged values of the periods in the plan, from the tables `scan_<scan>`."""
     connection.execute("set preserve_insertion_order = true")  # the plan's tables are in order
-    _run(connection, plan.periods, asked)
+    run_steps(connection, plan.periods, asked)
     rows = _fetch_rows(connection, plan)
     kpis = [kpi for kpi in asked.kpis if kpi.name in plan.results]
     last: dict[str, pl.DataFrame] = {}
@@ -120,7 +120,10 @@ def judge_periods(
     return judged
 
 
-def _run(connection: duckdb.DuckDBPyConnection, work: Sequence[Step], asked: Computation) -> None:
+def run_steps(
+    connection: duckdb.DuckDBPyConnection, work: Sequence[Step], asked: Computation
+) -> None:
+    """Run statements of a plan."""
     parameters = {"as_of": asked.moment, "today": asked.today, "last_day": asked.last_day}
     for number, step in enumerate(work):
         steps.part(f"compute: {step.purpose}", number, len(work))

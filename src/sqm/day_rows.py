@@ -7,8 +7,9 @@ time they lie. Rows that differ afterwards are noted in `sqm.touched_rows`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
@@ -17,15 +18,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sqm.affected import Span, exchange_table
+from sqm.affected import DATABASE, Span, exchange_table, shared
 from sqm.changes import consume_changes
-from sqm.compute import Computation, make_day_rows
+from sqm.compute import Computation, make_day_rows, run_steps
 from sqm.errors import WarehouseError
 from sqm.expressions import quote
 from sqm.frames import drop_tables, make_table, read_frame
 from sqm.measures import RECORDS, Scan
 from sqm.plan import Scope
-from sqm.states import make_states
+from sqm.records import RecordType
+from sqm.side_by_side import side_by_side
+from sqm.states import hide_records, make_states
 from sqm.touched import ROWS
 from sqm.transactions import transaction
 
@@ -49,25 +52,36 @@ def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -
         for name, (fingerprint, moment) in known.items()
         if _can_be_continued(made[name], fingerprint) and moment == since
     }
-    exchanged = _exchange_records(
-        connection, asked, [made[name] for name in sorted(continued)], since
-    )
     rest = {name: scan for name, scan in made.items() if name not in continued}
-    anew: list[str] = []
-    if rest:
-        plan = asked.plan(Scope(frozenset(rest)))
-        make_day_rows(connection, asked, plan)
-        anew = [step.table for step in plan.day_rows]
-    moved = [made[name] for name in known if name in exchanged or name in rest]
-    before = _extents(connection, moved)
-    with transaction(connection):
-        _merge(connection, [made[name] for name in sorted(exchanged)])
-        for name, scan in rest.items():
-            _replace(connection, scan, known[name][0] if name in known else "")
-        _note_beginnings(connection, moved, before, asked.last_day)
-        _note_scans(connection, made, asked.moment)
-        consume_changes(connection)
-    drop_tables(connection, anew)
+    with _exchange_database(connection):
+        exchanged = _exchange_records(
+            connection, asked, [made[n] for n in sorted(continued)], since
+        )
+        anew: list[str] = []
+        if rest:
+            plan = asked.plan(Scope(frozenset(rest)))
+            make_day_rows(connection, asked, plan)
+            anew = [step.table for step in plan.day_rows]
+        moved = [made[name] for name in known if name in exchanged or name in rest]
+        before = _extents(connection, moved)
+        with transaction(connection):
+            _merge(connection, exchanged)
+            for name, scan in rest.items():
+                _replace(connection, scan, known[name][0] if name in known else "")
+            _note_beginnings(connection, moved, before, asked.last_day)
+            _note_scans(connection, made, asked.moment)
+            consume_changes(connection)
+        drop_tables(connection, anew)
+
+
+@contextmanager
+def _exchange_database(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """The DATABASE of what several connections read, for as long as it is needed."""
+    connection.execute(f"attach ':memory:' as {DATABASE}")
+    try:
+        yield
+    finally:
+        connection.execute(f"detach {DATABASE}")
 
 
 def _can_be_continued(scan: Scan, fingerprint: str) -> bool:
@@ -83,58 +97,93 @@ def _exchange_records(
     asked: Computation,
     scans: Sequence[Scan],
     since: datetime,
-) -> set[str]:
-    """What affected records counted for and count for now: the tables `exchanged_<scan>`.
+) -> list[str]:
+    """The day rows with what affected records count for now instead of then: `merged_<scan>`.
 
-    The names of the scans whose day rows differ. Record types are looked at side by side, each on a
-    connection of its own, whose temporary tables hide the record table (states.py).
+    The names of the scans whose day rows differ, in order; their tables lie in the DATABASE. Record
+    types and the scans of each are worked on side by side.
     """
-    span = Span(since, asked.moment)
-    then = replace(asked, as_of=since.replace(tzinfo=UTC))
+    work = _Exchange(connection, asked, scans, since)
     by_type: dict[str, list[Scan]] = {}
     for scan in scans:
         by_type.setdefault(scan.records.name, []).append(scan)
-
-    def exchange(of_type: list[Scan]) -> dict[str, pl.DataFrame]:
-        with connection.cursor() as own:
-            if not make_states(own, of_type, span, then.today, asked.today):
-                return {}
-            names = frozenset(scan.name for scan in of_type)
-            make_day_rows(own, asked, asked.plan(Scope(names, exchange=span)))
-            return {name: read_frame(own, f"from {exchange_table(name)}") for name in names}
-
-    with ThreadPoolExecutor() as pool:
-        found = {
-            n: rows for each in pool.map(exchange, by_type.values()) for n, rows in each.items()
-        }
-    exchanged = {name for name, rows in found.items() if not rows.is_empty()}
-    for name in exchanged:
-        make_table(connection, exchange_table(name), found[name])
-    return exchanged
+    found = side_by_side(connection, work.exchange, by_type.values())
+    return sorted(name for names in found for name in names)
 
 
-def _merge(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) -> None:
-    """Add what is exchanged to the day rows of these scans, and note what differs."""
-    for scan in scans:
-        _make_merged(connection, scan)
-    merged = {scan.name: f"merged_{scan.name}" for scan in scans}
+class _Exchange:
+    """What is done for each record type, look-up and scan, each on a connection of its own."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        asked: Computation,
+        scans: Sequence[Scan],
+        since: datetime,
+    ) -> None:
+        self._connection = connection
+        self._asked = asked
+        self._span = Span(since, asked.moment)
+        self._then = replace(asked, as_of=since.replace(tzinfo=UTC))
+        names = frozenset(scan.name for scan in scans)
+        plan = asked.plan(Scope(names, exchange=self._span))
+        self._steps = {step.table: step for step in plan.day_rows}
+
+    def exchange(self, scans: Sequence[Scan]) -> list[str]:
+        """The names of those of these scans, of one record type, whose day rows differ."""
+        with self._connection.cursor() as own:
+            if not make_states(own, scans, self._span):
+                return []
+        records = scans[0].records
+        names = dict.fromkeys(look.name for scan in scans for look in scan.lookups.values())
+        with ThreadPoolExecutor() as pool:
+            found = {name: pool.submit(self._look_up, records, name) for name in names}
+            # those that wait for look-ups come last
+            merged = {
+                scan.name: pool.submit(self._merge, scan, found)
+                for scan in sorted(scans, key=lambda scan: len(scan.lookups))
+            }
+            return [name for name, differs in merged.items() if differs.result()]
+
+    def _look_up(self, records: RecordType, name: str) -> None:
+        with self._connection.cursor() as own:
+            self._run(own, records, name)
+
+    def _merge(self, scan: Scan, found: Mapping[str, Future[None]]) -> bool:
+        """Make `merged_<scan>`; whether anything differs."""
+        with self._connection.cursor() as own:
+            for name in {look.name for look in scan.lookups.values()}:
+                found[name].result()
+                own.execute(f"create temp view {name} as from {shared(name)}")
+            self._run(own, scan.records, exchange_table(scan.name))
+            if not own.execute(f"from {exchange_table(scan.name)} limit 1").fetchall():
+                return False
+            _make_merged(own, scan)
+        return True
+
+    def _run(self, own: duckdb.DuckDBPyConnection, records: RecordType, table: str) -> None:
+        """Make a table of the plan out of the affected records."""
+        hide_records(own, records, self._span, self._then.today, self._asked.today)
+        run_steps(own, [self._steps[""], self._steps[table]], self._asked)
+
+
+def _merge(connection: duckdb.DuckDBPyConnection, scans: Sequence[str]) -> None:
+    """Put the day rows that differ in the place of those kept, and note them."""
+    merged = {name: shared(f"merged_{name}") for name in scans}
     if not merged:
         return
-    wrong = [f"select '{n}' from {table} where {RECORDS} < 0" for n, table in merged.items()]
-    if found := connection.execute("\nunion all\n".join(wrong)).fetchall():
-        raise _changed_by_others(found[0][0])
     noted = [f"select '{n}', {_KEYS} from {table}" for n, table in merged.items()]
     connection.execute(f"insert into {ROWS}\n" + "\nunion all\n".join(noted))
     for name, made in merged.items():
         table = f"days.{quote(name)}"
         connection.execute(f"delete from {table} where ({_KEYS}) in (select {_KEYS} from {made})")
         connection.execute(f"insert into {table} by name from {made} where {RECORDS} > 0")
-    drop_tables(connection, merged.values())
 
 
 def _make_merged(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
-    """The table `merged_<scan>`: the day rows that differ, with what is exchanged."""
+    """The day rows that differ, with what is exchanged."""
     table, exchanged = f"days.{quote(scan.name)}", exchange_table(scan.name)
+    made = shared(f"merged_{scan.name}")
     measures = [RECORDS, *scan.measures.values()]
     kept = connection.sql(f"select {', '.join(measures)} from {table} limit 0")
     kinds = zip(measures, map(str, kept.types), strict=True)
@@ -146,10 +195,11 @@ def _make_merged(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
         columns += [f"a.{column}" for column in lists]
         joined = f" left join new_lists as a using ({_KEYS})"
     connection.execute(
-        f"create or replace temp table merged_{scan.name} as\n"
-        f"select {', '.join(columns)}\nfrom {source}{joined}"
+        f"create table {made} as\nselect {', '.join(columns)}\nfrom {source}{joined}"
     )
-    drop_tables(connection, (exchanged, *(("new_lists",) if lists else ())))
+    wrong = connection.execute(f"select 1 from {made} where {RECORDS} < 0 limit 1")
+    if wrong.fetchall():
+        raise _changed_by_others(scan.name)
 
 
 def _sum(measure: str, kind: str) -> str:

@@ -125,6 +125,7 @@ def _render(text: str, renamed: tuple[tuple[str, str], ...]) -> str:
     return tree.sql(dialect=DIALECT, normalize_functions="lower", comments=False)
 
 
+@cache
 def columns_of(text: str) -> frozenset[str]:
     """The columns that an expression uses."""
     tree = _parse(text)

@@ -18,13 +18,13 @@ from types import MappingProxyType
 
 from sqm.affected import (
     AS_OF,
+    DATABASE,
     IS_NOW,
     TODAY,
     Span,
     exchange_sql,
     exchange_table,
     is_affected_sql,
-    may_be_affected_sql,
 )
 from sqm.clock_queries import records_sql
 from sqm.clocks import Clock
@@ -216,6 +216,7 @@ def _local_time_step(zone: str, until: date) -> Step:
 
 
 def _lookup_steps(scans: Scans, scope: Scope) -> Iterator[Step]:
+    by_name = {scan.name: scan for scan in scans.made.values()}
     for lookup in scans.lookups.made.values():
         wanted = [asked for asked in lookup.wanted if scope.has(asked[0])]
         if lookup.wanted and not wanted:
@@ -225,9 +226,12 @@ def _lookup_steps(scans: Scans, scope: Scope) -> Iterator[Step]:
         purpose = f"nearest of {lookup.records.name} {side} each, by {relation.same}"
         limit, state = "", ""
         if scope.exchange:
-            limit, state = may_be_affected_sql(lookup.records), IS_NOW
+            asking = dict.fromkeys(name for name, _ in wanted)
+            affected = [is_affected_sql(by_name[name], scope.exchange) for name in asking]
+            limit, state = f"({' or '.join(affected)})" if affected else "", IS_NOW
         sql = lookup_sql(lookup, [text for _, text in wanted], limit, state)
-        yield create_step(purpose, lookup.name, _of_state(sql, scope))
+        database = DATABASE if scope.exchange else "temp"
+        yield create_step(purpose, lookup.name, _of_state(sql, scope), database)
 
 
 def _day_rows_step(scan: Scan, scope: Scope) -> Step:

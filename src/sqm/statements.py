@@ -15,8 +15,10 @@ class Step:
     table: str = ""
 
 
-def create_step(purpose: str, table: str, sql: str) -> Step:
-    """A step that makes a temporary table."""
+def create_step(purpose: str, table: str, sql: str, database: str = "temp") -> Step:
+    """A step that makes a table, a temporary one unless said otherwise."""
+    if database != "temp":
+        return Step(purpose, f"create table {database}.{table} as\n{sql}", table)
     return Step(purpose, f"create or replace temp table {table} as\n{sql}", table)
 
 

@@ -1,92 +1,124 @@
 """States: affected records and those related to them, as they were and as they are.
 
-One table of both states hides the record table while a plan runs, so that the plan's own SQL reads
+One view of both states hides the record table while a plan runs, so that the plan's own SQL reads
 them in one pass (plan.Scope).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date
 
 import duckdb
 
 from sqm.affected import (
     AS_OF,
-    IS_ASKED,
     IS_CHANGED,
     IS_NOW,
+    IS_RELATED,
     TODAY,
     Span,
+    near_sql,
     places_sql,
     reach_of,
     reach_sql,
-    related_keys_sql,
     related_places_sql,
-    related_table,
+    shared,
     used_columns,
 )
 from sqm.changes import before_table, is_changed_sql
 from sqm.expressions import quote
 from sqm.measures import Scan
+from sqm.records import RecordType
 
 
-def make_states(
-    connection: duckdb.DuckDBPyConnection,
-    scans: Sequence[Scan],
-    span: Span,
-    day_then: date,
-    day_now: date,
-) -> bool:
-    """The affected records of a type and all that they may be related to, as they were and are.
+def make_states(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan], span: Span) -> bool:
+    """The affected records of a type and all that they may be related to, for `hide_records`.
 
-    Whether there are any: a table of both states that hides the record table, with the columns
-    that plan.Scope names, and the table of the keys of related records. The connection is one for
-    this record type alone; its temporary tables go when it is closed.
+    Whether there are any. The connection is one for this record type alone; its temporary tables
+    go when it is closed.
     """
     records = scans[0].records
-    name, before = quote(records.name), before_table(records.name)
+    before = before_table(records.name)
     is_changed = is_changed_sql(connection)
-    relations = list(dict.fromkeys(relation for scan in scans for relation in scan.marks))
-
-    def make(table: str, sql: str) -> None:
-        connection.execute(f"create or replace temp table {table} as\n{sql}")
-
-    make("_places", places_sql(scans, is_changed, span))
-    looked_at = {records.key} | {c for r in relations for c in (r.same, r.event, r.anchor)}
-    listed = ", ".join(map(quote, sorted(looked_at)))
-    make(
-        "_asked",
-        f"select {listed} from {name} where rowid in (from _places)\n"
-        f"union all\nselect {listed} from {before}",
-    )
-    if not connection.execute("from _asked limit 1").fetchall():
+    _make(connection, "_places", places_sql(scans, is_changed, span))
+    found = f"select 1 from _places union all select 1 from {before} limit 1"
+    if not connection.execute(found).fetchall():
         return False
-    places = f"select place, true as {IS_ASKED} from _places"
-    reaches = reach_of(relations)
-    if reaches:
-        moments = connection.execute(reach_sql(reaches.values(), "_asked")).fetchone() or ()
-        if related := related_places_sql(records, reaches, "_asked", moments):
-            places += f"\nunion all\nselect place, false from (\n{related}\n)"
+    places = [f"select place, false as {IS_RELATED} from _places"]
+    asking = [scan for scan in scans if scan.marks]
+    if asking and _make_near(connection, asking, is_changed, span):
+        relations = dict.fromkeys(relation for scan in asking for relation in scan.marks)
+        related = related_places_sql(relations, "_near", "_asked", span)
+        places += [
+            "select place, false from _near",
+            f"select place, true from (\n{related}\n)",
+        ]
     columns = ", ".join(map(quote, used_columns(records, map(_texts_of, scans))))
-    make(
-        f"temp.{name}",
-        f"with found as materialized (\n"
-        f"  select {columns}, {is_changed} as {IS_CHANGED}, {IS_ASKED} from main.{name}\n"
-        f"  join (select place, bool_or({IS_ASKED}) as {IS_ASKED} from (\n{places}\n)"
-        " group by place) on rowid = place\n)\n"
-        f"select *, {_state('true', span.until, day_now)} from found\n"
-        f"union all\nselect *, {_state('false', span.since, day_then)} from found"
-        f" where not {IS_CHANGED}\n"
-        f"union all\nselect {columns}, true, true, {_state('false', span.since, day_then)}"
-        f" from {before}",
+    all_places = "\nunion all\n".join(places)
+    connection.execute(
+        f"create table {_found(records)} as\n"
+        f"select {columns}, {is_changed} as {IS_CHANGED}, {IS_RELATED}, true as _is_kept\n"
+        f"from {quote(records.name)} join (\n"
+        f"  select place, bool_or({IS_RELATED}) as {IS_RELATED} from (\n{all_places}\n)"
+        " group by place\n) on rowid = place\n"
+        f"union all\nselect {columns}, true, false, false from {before}"
     )
-    make(related_table(records), related_keys_sql(records, relations, f"temp.{name}", "_asked"))
     return True
 
 
-def _state(is_now: str, moment: datetime, day: date) -> str:
-    return f"{is_now} as {IS_NOW}, timestamp '{moment}' as {AS_OF}, date '{day}' as {TODAY}"
+def hide_records(
+    connection: duckdb.DuckDBPyConnection,
+    records: RecordType,
+    span: Span,
+    day_then: date,
+    day_now: date,
+) -> None:
+    """Put a view of the records in both states, with what plan.Scope names, before their table."""
+    then, now = (
+        # both states of a record need a number of their own
+        f"select * exclude (_is_kept), 2 * rowid + {int(is_now)} as rowid, {is_now} as {IS_NOW},"
+        f" timestamp '{moment}' as {AS_OF}, date '{day}' as {TODAY}\nfrom {_found(records)}"
+        for is_now, moment, day in ((False, span.since, day_then), (True, span.until, day_now))
+    )
+    connection.execute(
+        f"create or replace temp view {quote(records.name)} as\n{now} where _is_kept\n"
+        f"union all\n{then} where not ({IS_CHANGED} and _is_kept)"
+    )
+
+
+def _found(records: RecordType) -> str:
+    return shared(f"found_{records.name}")
+
+
+def _make_near(
+    connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan], is_changed: str, span: Span
+) -> bool:
+    """What may be related to records asked for; whether anything can be.
+
+    The tables `_asked`, of records that ask in these scans or have become answers, and `_near`.
+    """
+    records = scans[0].records
+    relations = list(dict.fromkeys(relation for scan in scans for relation in scan.marks))
+    columns = sorted({c for r in relations for c in (r.same, r.event, r.anchor)})
+    listed = ", ".join(map(quote, columns))
+    _make(
+        connection,
+        "_asked",
+        f"select {listed}, {is_changed} as {IS_CHANGED} from {quote(records.name)}\n"
+        f"where rowid in (\n{places_sql(scans, is_changed, span)}\n)\n"
+        f"union all\nselect {listed}, true from {before_table(records.name)}",
+    )
+    reaches = reach_of(relations)
+    [moments] = connection.execute(reach_sql(reaches.values(), "_asked")).fetchall()
+    near = near_sql(records, reaches, "_asked", moments, columns)
+    if near:
+        _make(connection, "_near", near)
+    return bool(near)
+
+
+def _make(connection: duckdb.DuckDBPyConnection, table: str, sql: str) -> None:
+    connection.execute(f"create or replace temp table {table} as\n{sql}")
 
 
 def _texts_of(scan: Scan) -> str:

@@ -58,18 +58,19 @@ def cells_sql(footings: Iterable[Footing], passed: Sequence[Passed], last_day: d
             f"({literal(each.footing)}, date '{each.first}', date '{each.last}')" for each in passed
         )
         have_passed = {each.footing for each in passed}
-        segments = ["select '' as level, '' as segment, footing from resting"]
-        segments += [
-            f"select level, segment, {literal(footing.name)} from days.{quote(scan)}"
-            for footing in footings
-            if footing.name in have_passed
-            for scan in footing.scans
-        ]
+        # each scan is read once, whatever the number of footings that rest on it
+        scans = dict.fromkeys(s for f in footings if f.name in have_passed for s in f.scans)
+        segments = "\n    union all ".join(
+            f"select distinct {literal(scan)} as scan, level, segment from days.{quote(scan)}"
+            for scan in scans
+        )
         every_day = "generate_series(first, last, interval 1 day)"
         cells.append(
             f"select footing, day, level, segment from (\n  select distinct footing,"
             f" cast(unnest({every_day}) as date) as day from (values {days}) as t(footing, first,"
-            " last)\n) join (\n  " + "\n  union ".join(segments) + "\n) using (footing)"
+            " last)\n) join (\n  select '' as level, '' as segment, footing from resting\n  union\n"
+            f"  select level, segment, footing from resting join (\n    {segments}\n  ) using (scan)\n"
+            ") using (footing)"
         )
     carried = ", ".join(literal(each.name) for each in footings if each.carries) or "null"
     onward = f"generate_series(min(day), date '{last_day}', interval 1 day)"

@@ -9,7 +9,6 @@ definition means judging everything, from the same day rows. Charts are drawn as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -24,6 +23,7 @@ from sqm.frames import make_table, read_frame
 from sqm.ledger import KEY_HASH, Provenance, keep_values
 from sqm.plan import EVERYTHING, Footing, Plan, Scope
 from sqm.quarantined import changed_days, keep_aside
+from sqm.side_by_side import side_by_side
 from sqm.touched import (
     ASKED,
     CELLS,
@@ -100,8 +100,7 @@ def _judge_touched(
             make_table(own, PERIODS, periods.filter(pl.col("footing").is_in(list(part))))
             return _judge(own, asked, Scope(by_period=part))
 
-    with ThreadPoolExecutor() as pool:
-        return pl.concat(pool.map(judge, parts))
+    return pl.concat(side_by_side(connection, judge, parts))
 
 
 def _in_order(asked: Computation, judged: pl.DataFrame) -> pl.DataFrame:
