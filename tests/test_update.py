@@ -307,6 +307,42 @@ def test_a_record_that_was_never_counted_is_told_of_with_a_remedy(two_months: Wa
         two_months.update(datetime(2026, 2, 21))  # noqa: DTZ001
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(
+            {"same": "asset_id", "event": "created_at", "after": "created_at"},
+            {"same": "region", "event": "created_at", "after": "created_at"},
+            id="by another column",
+        ),
+        pytest.param(
+            {"same": "asset_id", "event": "created_at", "after": "created_at"},
+            {"same": "asset_id", "event": "due_at", "after": "completed_at"},
+            id="at another time",
+        ),
+    ],
+)
+def test_a_record_with_a_new_neighbour_keeps_those_that_it_has_otherwise(first, second):
+    both = kpi("count", "both", records="jobs", at="created_at", where="one and other",
+               related={"one": first | {"within_days": 5}, "other": second | {"within_days": 5}},
+               unit="records", windows=["month"])  # fmt: skip
+    warehouse = Warehouse("UTC", [both])
+    near = {"asset_id": "A", "region": "North", "completed_at": datetime(2026, 1, 5)}  # noqa: DTZ001
+    warehouse.apply(
+        {
+            "1": at("2026-02-10 08:00") | near,
+            "2": at("2026-02-12 08:00") | {"asset_id": "B"},  # its neighbour in the region
+            "3": at("2025-12-01 08:00") | {"asset_id": "A", "due_at": datetime(2026, 1, 7)},  # noqa: DTZ001
+        }
+    )
+    assert counts(warehouse.update(datetime(2026, 2, 20)), "both")["2026-02"] == 0  # noqa: DTZ001
+    warehouse.apply({"4": at("2026-02-13 08:00") | {"asset_id": "A", "region": "South"}})
+
+    values = warehouse.update(datetime(2026, 2, 21))  # noqa: DTZ001
+
+    assert counts(values, "both")["2026-02"] == 1
+
+
 def test_days_stay_touched_until_the_values_are_kept(two_months: Warehouse):
     as_of = datetime(2026, 2, 21)  # noqa: DTZ001
     two_months.apply({"3": at("2026-01-11 08:00")})

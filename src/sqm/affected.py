@@ -82,6 +82,25 @@ def reach_of(relations: Iterable[Related]) -> dict[tuple[str, str], Reach]:
     return found
 
 
+def reach_of_answers(relation: Related) -> dict[tuple[str, str], Reach]:
+    """Where records lie that may answer, as `reach_of` for those that only ask."""
+    mine, near = quote(relation.anchor), f"to_days({relation.within_days})"
+    reach = Reach([f"min({mine}) - {near}"], [f"max({mine}) + {near}"])
+    return {(relation.same, quote(relation.event)): reach}
+
+
+def is_beyond_sql(relation: Related, asked: str, first: str | None, last: str | None) -> str:
+    """Whether answers for a record lie beyond those that `near_sql` gave for `asked` in a reach."""
+    if first is None or last is None:
+        return "true"
+    same, mine = quote(relation.same), quote(relation.anchor)
+    near = f"to_days({relation.within_days})"
+    return (
+        f"({same} not in (select {same} from {asked} where {same} is not null)\n"
+        f"  or {mine} - {near} < timestamp '{first}' or {mine} + {near} > timestamp '{last}')"
+    )
+
+
 def reach_sql(reaches: Iterable[Reach], asked: str) -> str:
     """How far records related to those in the table `asked` can be away: a row of texts.
 

@@ -27,7 +27,7 @@ from sqm.frames import drop_tables, make_table, read_frame
 from sqm.measures import RECORDS, Scan
 from sqm.plan import Scope
 from sqm.records import RecordType
-from sqm.side_by_side import side_by_side
+from sqm.side_by_side import processors, side_by_side
 from sqm.states import hide_records, make_states
 from sqm.touched import ROWS
 from sqm.transactions import transaction
@@ -128,6 +128,7 @@ class _Exchange:
         names = frozenset(scan.name for scan in scans)
         plan = asked.plan(Scope(names, exchange=self._span))
         self._steps = {step.table: step for step in plan.day_rows}
+        self._processors = processors(connection)
 
     def exchange(self, scans: Sequence[Scan]) -> list[str]:
         """The names of those of these scans, of one record type, whose day rows differ."""
@@ -136,7 +137,7 @@ class _Exchange:
                 return []
         records = scans[0].records
         names = dict.fromkeys(look.name for scan in scans for look in scan.lookups.values())
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(self._processors) as pool:
             found = {name: pool.submit(self._look_up, records, name) for name in names}
             # those that wait for look-ups come last
             merged = {

@@ -25,10 +25,16 @@ def side_by_side(
     listed = list(things)
     if len(listed) < 2:
         return list(map(work, listed))
-    [(threads,)] = connection.execute("select current_setting('threads')").fetchall()
+    threads = processors(connection)
     connection.execute(f"set threads = {max(1, threads - len(listed) + 1)}")
     try:
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(work, listed))
     finally:
         connection.execute(f"set threads = {threads}")
+
+
+def processors(connection: duckdb.DuckDBPyConnection) -> int:
+    """How many threads DuckDB may use: so many processors are ours."""
+    [(threads,)] = connection.execute("select current_setting('threads')").fetchall()
+    return int(threads)

@@ -6,7 +6,7 @@ them in one pass (plan.Scope).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import duckdb
@@ -18,9 +18,11 @@ from sqm.affected import (
     IS_RELATED,
     TODAY,
     Span,
+    is_beyond_sql,
     near_sql,
     places_sql,
     reach_of,
+    reach_of_answers,
     reach_sql,
     related_places_sql,
     shared,
@@ -30,6 +32,7 @@ from sqm.changes import before_table, is_changed_sql
 from sqm.expressions import quote
 from sqm.measures import Scan
 from sqm.records import RecordType
+from sqm.terms import Related
 
 
 def make_states(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan], span: Span) -> bool:
@@ -47,13 +50,8 @@ def make_states(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan], sp
         return False
     places = [f"select place, false as {IS_RELATED} from _places"]
     asking = [scan for scan in scans if scan.marks]
-    if asking and _make_near(connection, asking, is_changed, span):
-        relations = dict.fromkeys(relation for scan in asking for relation in scan.marks)
-        related = related_places_sql(relations, "_near", "_asked", span)
-        places += [
-            "select place, false from _near",
-            f"select place, true from (\n{related}\n)",
-        ]
+    if asking and _make_related(connection, asking, is_changed, span):
+        places += ["select place, false from _near", "select place, true from _related"]
     columns = ", ".join(map(quote, used_columns(records, map(_texts_of, scans))))
     all_places = "\nunion all\n".join(places)
     connection.execute(
@@ -91,12 +89,13 @@ def _found(records: RecordType) -> str:
     return shared(f"found_{records.name}")
 
 
-def _make_near(
+def _make_related(
     connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan], is_changed: str, span: Span
 ) -> bool:
     """What may be related to records asked for; whether anything can be.
 
-    The tables `_asked`, of records that ask in these scans or have become answers, and `_near`.
+    The tables `_asked`, of records that ask in these scans or have become answers, `_near`, of all
+    that may be related to them, and `_related`, of those to which one asked for may be the answer.
     """
     records = scans[0].records
     relations = list(dict.fromkeys(relation for scan in scans for relation in scan.marks))
@@ -112,9 +111,31 @@ def _make_near(
     reaches = reach_of(relations)
     [moments] = connection.execute(reach_sql(reaches.values(), "_asked")).fetchall()
     near = near_sql(records, reaches, "_asked", moments, columns)
-    if near:
-        _make(connection, "_near", near)
-    return bool(near)
+    if not near:
+        return False
+    _make(connection, "_near", near)
+    related = related_places_sql(relations, "_near", "_asked", span)
+    _make(connection, "_related", f"from _near where place in (\n{related}\n)")
+    if len({(r.same, r.event, r.anchor) for r in relations}) > 1:
+        ends = dict(zip(reaches, zip(moments[::2], moments[1::2], strict=True), strict=True))
+        for relation in relations:
+            _add_answers(connection, records, relation, columns, ends)
+    return True
+
+
+def _add_answers(
+    connection: duckdb.DuckDBPyConnection,
+    records: RecordType,
+    relation: Related,
+    columns: Sequence[str],
+    ends: Mapping[tuple[str, str], tuple[str | None, str | None]],
+) -> None:
+    """Add to `_near` what answers related records that ask otherwise than they are related."""
+    [(key, reach)] = reach_of_answers(relation).items()
+    asking = f"(from _related where {is_beyond_sql(relation, '_asked', *ends[key])})"
+    [moments] = connection.execute(reach_sql([reach], asking)).fetchall()
+    if near := near_sql(records, {key: reach}, asking, moments, columns):
+        connection.execute(f"insert into _near\n{near}")
 
 
 def _make(connection: duckdb.DuckDBPyConnection, table: str, sql: str) -> None:

@@ -69,8 +69,8 @@ def cells_sql(footings: Iterable[Footing], passed: Sequence[Passed], last_day: d
             f"select footing, day, level, segment from (\n  select distinct footing,"
             f" cast(unnest({every_day}) as date) as day from (values {days}) as t(footing, first,"
             " last)\n) join (\n  select '' as level, '' as segment, footing from resting\n  union\n"
-            f"  select level, segment, footing from resting join (\n    {segments}\n  ) using (scan)\n"
-            ") using (footing)"
+            "  select level, segment, footing\n"
+            f"  from resting join (\n    {segments}\n  ) using (scan)\n) using (footing)"
         )
     carried = ", ".join(literal(each.name) for each in footings if each.carries) or "null"
     onward = f"generate_series(min(day), date '{last_day}', interval 1 day)"
