@@ -206,20 +206,34 @@ def test_days_are_those_of_the_project(judge):
     )
 
 
+SOUND = "select b as begun from range(timestamp '2026-04-01', '2026-07-01', interval 3 hour) t(b)"
+SWAPPED = f"""
+select case when day(begun) <= 12
+    then make_timestamp(year(begun), day(begun), month(begun), 8, 0, 0) else begun end as begun
+from ({SOUND})
+"""
+
+
 @pytest.mark.parametrize("column", ["begun", "day"])
 def test_swapped_dates_are_named_with_their_column(judge, column):
-    swapped = """
-    select *, cast(begun as date) as day from (
-        select case when day(b) <= 12 then make_timestamp(year(b), day(b), month(b), 8, 0, 0)
-            else b end as begun
-        from range(timestamp '2026-04-01', timestamp '2026-07-01', interval 3 hour) t(b))
-    """
+    swapped = f"select *, cast(begun as date) as day from ({SWAPPED})"
 
     fact = only_fact(judge(swapped, {"day_and_month_not_swapped": column}))
 
     # 3 months with 12 such days, of which one each is the same either way; 8 records a day
     assert (fact.passed, fact.broken) == (False, 3 * 11 * 8)
     assert "2026-04-01 to 2026-06-30 the other way round" in fact.observed
+
+
+def test_swapped_dates_show_in_the_source_that_has_them(judge):
+    sources = {"b": SOUND, "c": SWAPPED, "a": SWAPPED, "d": "select null::timestamp as begun"}
+    rows = " union all ".join(f"select *, '{n}' as _source from ({q})" for n, q in sources.items())
+
+    fact = only_fact(judge(rows, {"day_and_month_not_swapped": "begun"}))
+
+    read = "264 of 728 dates have day and month swapped: they read 2026-01-04 to 2026-12-06, and"
+    read = f"{read} 2026-04-01 to 2026-06-30 the other way round"
+    assert (fact.broken, fact.observed) == (2 * 3 * 11 * 8, f"a: {read}; c: {read}")
 
 
 @pytest.mark.parametrize(

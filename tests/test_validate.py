@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from sqm.errors import DefinitionError, ValidationFailed
 from sqm.gx import _gx, _writing_out_once
+from sqm.migrations import migrate
 from sqm.profile_rules import Staged
 from sqm.records import record_type
 from sqm.repeats import repeated_rows
 from sqm.suites import SQL_RULE, Rule, Severity, Suite, vocabulary
-from sqm.validate import require_table_rules, validate_records
+from sqm.validate import note_rule_results, require_table_rules, validate_records
 
 THINGS = record_type(
     "things",
@@ -309,6 +310,25 @@ def test_an_expectation_is_written_out_once_while_it_is_evaluated_and_anew_other
     assert expectation.configuration == first
 
 
+def test_what_a_metric_depends_on_is_looked_for_once_per_rule(judge, monkeypatch):
+    from great_expectations.validator.validation_graph import ValidationGraph
+
+    followed, follow = [], ValidationGraph.set_metric_configuration_default_kwargs_if_absent
+
+    def overheard(graph, metric_configuration):
+        followed.append((graph, metric_configuration.id))
+        return follow(graph, metric_configuration)
+
+    name = "set_metric_configuration_default_kwargs_if_absent"
+    monkeypatch.setattr(ValidationGraph, name, overheard)
+
+    judge(critical(BETWEEN, column="a", min_value=2))
+
+    times = Counter((id(graph), metric) for graph, metric in followed)
+    assert len(times) > 5
+    assert set(times.values()) == {1}
+
+
 @pytest.mark.parametrize("most", [2**25, 0], ids=["by hashes", "by groups"])
 @given(
     st.lists(
@@ -400,6 +420,30 @@ def test_a_suite_without_rules_finds_nothing(judge):
     verdict = judge()
 
     assert (verdict.facts, verdict.broken, verdict.failures) == ((), (), ())
+
+
+def test_a_run_notes_how_each_rule_fared_in_place_of_what_it_noted_before(connection, judge):
+    migrate(connection)
+    facts = judge(
+        critical(NOT_NULL, column="a"),
+        Rule(name="b_rule", type=IN_SET, kwargs={"column": "b", "value_set": [1, 4]}),
+    ).facts
+
+    note_rule_results(connection, "run-1", facts)
+    note_rule_results(connection, "run-2", facts[:1])
+    note_rule_results(connection, "run-2", facts)
+    note_rule_results(connection, "run-3", facts)
+    note_rule_results(connection, "run-3", [])
+
+    noted = connection.execute("from sqm.rule_results order by run_id, rule").fetchall()
+    assert noted == [
+        (run_id, *row)
+        for run_id in ("run-1", "run-2")
+        for row in (
+            ("things", "a_rule", "critical", False, 6, 2, "2 of 6 rows"),
+            ("things", "b_rule", "warning", True, 6, 0, "0 of 6 rows"),
+        )
+    ]
 
 
 def test_facts_come_in_suite_order(judge):
