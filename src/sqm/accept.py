@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from sqm.changes import hash_sql, note_changes
+from sqm.changes import hash_sql, key_hash_sql, note_changes
 from sqm.expressions import literal, quote
 from sqm.project import Project
 from sqm.quarantine import count_aside, set_broken_aside, set_displaced_aside
@@ -73,18 +73,26 @@ def _look_up_held(
     Reading the keys of a large table takes longer than anything that an increment makes necessary,
     so it is done once. `comes_again`: a gathered row has the key.
     """
-    key = quote(record_type.key)
-    parts = [f"select cast({key} as varchar) from staging.{quote(name)}" for name in sources]
+    table, key = quote(record_type.name), quote(record_type.key)
+    parts = [
+        f"select cast({key} as varchar) as record_key from staging.{quote(name)}"
+        for name in sources
+    ]
     parts.append(
         f"select record_key from sqm.quarantine where list_contains({sql_list(sources)}, source)"
         " and record_key is not null"
     )
     connection.execute(
         f"create or replace temp table {held_table(record_type)} as\n"
-        f"select place, {key}, _source, _hash, _first_seen_at,"
+        f"with came as materialized ({' union all '.join(parts)}),\n"
+        "found as materialized (\n"
+        f"  select rowid as place from {table}"
+        f" where _key in (select {key_hash_sql('record_key')} from came)\n)\n"
+        f"select rowid as place, {key}, _source, _hash, _first_seen_at,"
         f" {key} in (select {key} from {incoming}) as comes_again\n"
-        f"from (select rowid as place, * from {quote(record_type.name)}\n"
-        f"  where cast({key} as varchar) in ({' union all '.join(parts)}))"
+        f"from {table} where rowid in (from found)"
+        # two keys may have the same hash
+        f" and cast({key} as varchar) in (from came)"
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import duckdb
 
-from sqm.changes import hash_sql, note_changes
+from sqm.changes import hash_sql, key_hash_sql, note_changes
 from sqm.expressions import literal, quote
 from sqm.profile_rules import Staged
 from sqm.project import Project
@@ -127,9 +127,9 @@ def _move(
         note_changes(connection, record_type, _DELTA, run_id)
         connection.execute(
             f"insert into {quote(record_type.name)}"
-            f" ({columns}, _source, _run_id, _first_seen_at, _last_seen_at, _hash)\n"
-            f"select {columns}, _source, $run_id, $at, $at, {hash_sql(record_type.column_names)}\n"
-            f"from {TABLE}",
+            f" ({columns}, _source, _run_id, _first_seen_at, _last_seen_at, _hash, _key)\n"
+            f"select {columns}, _source, $run_id, $at, $at, {hash_sql(record_type.column_names)},"
+            f" {key_hash_sql(quote(record_type.key))}\nfrom {TABLE}",
             {"run_id": run_id, "at": at},
         )
         connection.execute(

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import duckdb
 
-from sqm.changes import table_columns
+from sqm.changes import key_hash_sql, table_columns
 from sqm.expressions import literal, quote
 from sqm.records import RecordType
 
@@ -98,10 +98,12 @@ def change_records(
     table = quote(record_type.name)
     content = ", ".join(quote(column) for column in record_type.column_names)
     columns = ", ".join(quote(column) for column in table_columns(record_type))
+    key_hash = key_hash_sql(quote(record_type.key))
     if _is_empty(connection, record_type):  # all that is kept is new: no need to look it up
         connection.execute(
             f"insert into {table} ({columns})\n"
-            f"select {content}, _source, $run_id, $at, $at, _hash from {_kept(record_type)}",
+            f"select {content}, _source, $run_id, $at, $at, _hash, {key_hash}\n"
+            f"from {_kept(record_type)}",
             {"run_id": run_id, "at": at},
         )
         return
@@ -117,7 +119,8 @@ def change_records(
     )
     connection.execute(
         f"insert into {table} ({columns})\n"
-        f"select {content}, i._source, $run_id, coalesce(first_seen_at, $at), $at, _hash\n"
+        f"select {content}, i._source, $run_id, coalesce(first_seen_at, $at), $at, _hash,"
+        f" {key_hash}\n"
         f"from {quote(f'incoming_{record_type.name}')} as i join {DELTA} as d using (_row)\n"
         "where d.change in ('inserted', 'updated')",
         {"run_id": run_id, "at": at},

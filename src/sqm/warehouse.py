@@ -25,6 +25,7 @@ from sqm.changes import (
     SCHEMA,
     before_table,
     hash_sql,
+    key_hash_sql,
     table_columns,
 )
 from sqm.errors import WarehouseError
@@ -308,11 +309,14 @@ def _rehash(connection: duckdb.DuckDBPyConnection, project: Project) -> None:
     known = {str(records): str(made_by) for records, made_by in rows}
     for record_type in project.record_types.values():
         name, columns = record_type.name, record_type.column_names
-        made_by = f"duckdb {duckdb.__version__}: {', '.join(columns)}"
+        made_by = f"duckdb {duckdb.__version__}: {', '.join(columns)}; key {record_type.key}"
         if known.get(name) == made_by:
             continue
         with transaction(connection):
-            connection.execute(f"update {quote(name)} set _hash = {hash_sql(columns)}")
+            connection.execute(
+                f"update {quote(name)} set _hash = {hash_sql(columns)},"
+                f" _key = {key_hash_sql(quote(record_type.key))}"
+            )
             connection.execute("insert or replace into sqm.hashes values (?, ?)", [name, made_by])
 
 
