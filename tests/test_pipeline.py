@@ -91,6 +91,24 @@ def test_rows_that_break_a_critical_rule_are_set_aside_by_name(make_project, clo
     assert source.last_record_at == datetime(2026, 11, 3, 10, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("as_of", "newest"),
+    [
+        (datetime(2026, 11, 2, 9, 30, tzinfo=UTC), datetime(2026, 11, 2, 9, tzinfo=UTC)),
+        (datetime(2026, 11, 9, 12, tzinfo=UTC), datetime(2026, 11, 3, 10, tzinfo=UTC)),
+        (datetime(2027, 11, 9, tzinfo=UTC), datetime(2026, 11, 3, 10, tzinfo=UTC)),
+        (datetime(2026, 10, 1, tzinfo=UTC), None),
+    ],
+    ids=["on the day", "in the week", "a year later", "before all"],
+)
+def test_the_newest_moment_of_a_source_is_one_that_has_come(make_project, clock, as_of, newest):
+    project = load_project(make_project(parcels()))
+
+    published = pipeline.refresh(project, clock, as_of, lambda _: None)
+
+    assert published.manifest.sources[0].last_record_at == newest
+
+
 def test_two_broken_rules_make_one_quarantined_row(make_project, clock):
     suite = SUITE + (
         "  - name: done_after_october\n"

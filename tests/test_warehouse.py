@@ -96,7 +96,8 @@ def test_a_file_of_version_1_is_carried_to_the_current_one_with_its_rows(project
         connection.execute(VERSION_1)
 
     with open_warehouse(project) as connection:
-        records = connection.execute("select * exclude (_hash, _key) from parcels order by 1").fetchall()
+        query = "select * exclude (_hash, _key) from parcels order by 1"
+        records = connection.execute(query).fetchall()
         pulls = connection.execute("from sqm.pulls").fetchall()
         versions = connection.execute("from sqm.meta").fetchall()
         aside = connection.execute("select record_key, rule from sqm.quarantine").fetchall()

@@ -9,7 +9,7 @@ as well: the old version is known to be wrong, the new one cannot be trusted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 
@@ -30,6 +30,7 @@ from sqm.upsert import (
     sql_list,
 )
 
+RECENT = timedelta(days=7)
 _NOTHING = "select null::bigint as _row, null::varchar as rule limit 0"
 
 
@@ -325,20 +326,22 @@ def _accepted(
     connection: duckdb.DuckDBPyConnection, name: str, record_type: RecordType, as_of: datetime
 ) -> tuple[int, datetime | None]:
     """How many records of the source are in the warehouse, and their newest past timestamp."""
-    moments = [c.name for c in record_type.columns if c.type in ("timestamp", "date")]
     of_source = f"from {quote(record_type.name)} where _source = {literal(name)}"
-    # one by one: DuckDB then looks only where its statistics say that the newest may be
-    newest = [
-        f"(select max(cast({quote(m)} as timestamp)) {of_source} and {quote(m)} <= $as_of)"
-        for m in moments
-    ]
-    row = connection.execute(
-        f"select (select count(*) {of_source}), greatest({', '.join([*newest, 'null'])})",
-        {"as_of": as_of} if moments else {},
-    ).fetchone()
-    if row is None:
-        return 0, None
-    return int(row[0]), row[1].replace(tzinfo=UTC) if row[1] else None
+    [(rows,)] = connection.execute(f"select count(*) {of_source}").fetchall()
+    moments = [c.name for c in record_type.columns if c.type in ("timestamp", "date")]
+    bound = {"as_of": as_of, "since": as_of - RECENT}
+    # DuckDB sees by its statistics where anything recent may be; mostly there is something
+    for limit in (" and {m} > $since", "") if moments else ():
+        newest = [
+            f"(select max(cast({m} as timestamp)) {of_source} and {m} <= $as_of{limit.format(m=m)})"
+            for m in map(quote, moments)
+        ]
+        named = bound if limit else {"as_of": as_of}
+        query = f"select greatest({', '.join([*newest, 'null'])})"
+        [(found,)] = connection.execute(query, named).fetchall()
+        if found is not None:
+            return int(rows), found.replace(tzinfo=UTC)
+    return int(rows), None
 
 
 def _sources(project: Project, records: str) -> Sequence[str]:

@@ -128,7 +128,7 @@ def recent_restatements(connection: duckdb.DuckDBPyConnection, at: datetime) -> 
     Columns of snapshot.RESTATEMENT_COLUMNS.
     """
     since = datetime.combine(add_months(at.date(), -KEPT_MONTHS), at.time())
-    same = " and ".join(f"v.{quote(name)} = r.{quote(name)}" for name in _KEY)
+    same = " and ".join(f"v.{quote(name)} = r.{quote(name)}" for name in ("_key", *_KEY))
     listed = ", ".join(
         f"{'v' if name in FIRST_COLUMNS else 'r'}.{quote(name)}" for name in RESTATEMENT_COLUMNS
     )
@@ -136,8 +136,12 @@ def recent_restatements(connection: duckdb.DuckDBPyConnection, at: datetime) -> 
     with connection.cursor() as cursor:
         return read_frame(
             cursor,
-            f"select {listed}\nfrom sqm.restatements as r left join sqm.kpi_values as v on {same}\n"
-            "where r.restated_at >= ?\n"
+            f"with r as materialized (\n  select *, {KEY_HASH} as _key from sqm.restatements"
+            " where restated_at >= ?\n),\n"
+            "near as materialized (\n"
+            "  select rowid from sqm.kpi_values where _key in (select _key from r)\n)\n"
+            f"select {listed}\nfrom r left join (\n"
+            f"  from sqm.kpi_values where rowid in (from near)\n) as v on {same}\n"
             "order by restated_at, length(run_id), run_id,"
             ' kpi, "window", period_start, "by", segment',
             [since],
