@@ -31,6 +31,7 @@ from sqm.parts import Part, charted_values, draw_charts, list_parts, read_parts
 from sqm.records import BUILT_IN
 from sqm.update import forget_values, renew_values
 from sqm.upsert import DELIVERED, DELTA, change_records, compare_records
+from sqm.warehouse import leave_the_log
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
 MEAN_AGE_DAYS = 14
@@ -46,6 +47,7 @@ def main() -> None:
         path = Path(folder) / "bench.duckdb"
         make_records(path, given.jobs, given.tickets)
         with duckdb.connect(path) as connection:
+            leave_the_log(connection)
             _prepare(connection)
             _measure(connection, given.runs)
     print(f"peak memory of this process {peak_memory_gib():.1f} GiB")

@@ -278,7 +278,9 @@ def _change_sql(earlier: str) -> str:
     return (
         f"insert into sqm.kpi_values by name\nselect {columns},\n  {firsts}\n"
         "from temp.differing as m join temp.new_values as n using (place)\n"
-        f"left join {earlier} as o using (kept) where m.is_changed"
+        f"left join {earlier} as o using (kept) where m.is_changed\n"
+        # those of a time lie together: what is read or replaced is mostly young, or of one window
+        "order by n.\"window\", date_trunc('quarter', n.period_end - 1), place"
     )
 
 
