@@ -185,18 +185,18 @@ def test_a_wrong_definition_is_not_tried_again(refresh, make_project):
 
 
 def test_only_a_source_is_asked_again(refresh, make_project):
-    """A warehouse that breaks between two steps is ours to mend, not the source's."""
+    """A staging file that breaks between two steps is ours to mend, not the source's."""
     root = make_project(FILES)
 
-    def break_the_warehouse(project, now, as_of=None) -> Any:
+    def break_staging(project, now, as_of=None) -> Any:
         run = begin_run(project, now, as_of)
-        (root / "var" / "warehouse.duckdb").write_bytes(b"not a database" * 100)
+        (root / "var" / "staging.duckdb").write_bytes(b"not a database" * 100)
         return run
 
     begin_run = runs.begin_run
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "begin_run", break_the_warehouse)
-        with pytest.raises(Exception, match="it cannot be opened"):
+        patch.setattr(runs, "begin_run", break_staging)
+        with pytest.raises(Exception, match=r"staging\.duckdb: it cannot be read"):
             refresh.refresh_kpis(root)
 
     assert latest_run(tasks=1)[1]["pull-scanner"].run_count == 1
