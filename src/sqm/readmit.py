@@ -76,8 +76,8 @@ def _restage(
         for c in record_type.columns
     )
     listed, key = sql_list(sources), quote(record_type.key)
-    aside = f"from sqm.quarantine where list_contains({listed}, source) and record is not null"
-    if connection.execute(f"select 1 {aside} limit 1").fetchone() is None:
+    whole = f"sqm.quarantine as _aside where list_contains({listed}, source) and record is not null"
+    if not connection.execute(f"select 1 from {whole} limit 1").fetchall():
         return 0
     is_duplicate = f"list_contains(string_split(rule, ', '), '{DUPLICATE_KEY}')"
     connection.execute(
@@ -86,10 +86,9 @@ def _restage(
         " source_row) as _row,"
         " source as _source, rowid as _place,\n"
         f"  {columns}\n"
-        f"from sqm.quarantine as _aside where list_contains({listed}, source)\n"
+        f"from {whole}\n"
         f"  and records = {literal(record_type.name)}\n"
-        f"  and record is not null and not starts_with(rule, '{UNREADABLE}')"
-        f" and rule <> '{MISSING_KEY}'\n"
+        f"  and not starts_with(rule, '{UNREADABLE}') and rule <> '{MISSING_KEY}'\n"
         "  and record_key is not null and not exists"
         f" (from {quote(record_type.name)} where cast({key} as varchar) = _aside.record_key)\n"
         f"  and not ({is_duplicate} and record_key in (select record_key from sqm.quarantine\n"
