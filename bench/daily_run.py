@@ -165,8 +165,8 @@ def _take_steps(
         spent[step] = time.perf_counter() - began
 
     with timed("pull"):
-        for name in project.settings.sources:
-            pipeline.pull_source(project, run, name, full)
+        for _ in pipeline.pull_sources(project, run, full, len(STEPS)):
+            pass
     with timed("validate, accept"):
         validated = pipeline.validate(project, run)
     with timed("compute"):

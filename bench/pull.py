@@ -115,7 +115,7 @@ def _take(project: Project) -> Accepted:
             connection.execute(
                 "insert or replace into sqm.runs (run_id, started_at) values (1, ?)", [AT]
             )
-        with open_staging(project) as connection:
+        with open_staging(project, "jobs") as connection:
             pulled = pull_source(connection, project, "jobs", "key", AT)
         with open_with_staging(project) as connection:
             note_pull(connection, pulled, "1")

@@ -128,7 +128,7 @@ def _replace(project: Project, records: Path, table: str) -> None:
             connection.execute("delete from jobs where _source = 'orders'")
             connection.execute(
                 f"insert into jobs ({columns}, _source) select {columns}, 'orders'"
-                " from staging.orders"
+                " from staging_orders.staged"
             )
     remove_staging(project)
 
@@ -137,7 +137,7 @@ def _look_up(project: Project, records: Path, table: str) -> None:
     with open_with_staging(project) as connection:
         _stage(connection, records, table)
         connection.execute(
-            "select count(*), bit_xor(_hash) from jobs join staging.orders using (job_id)"
+            "select count(*), bit_xor(_hash) from jobs join staging_orders.staged using (job_id)"
         ).fetchone()
     remove_staging(project)
 
@@ -150,11 +150,11 @@ def _note(project: Project) -> None:
 def _stage(connection: duckdb.DuckDBPyConnection, records: Path, table: str) -> None:
     connection.execute(f"attach '{records}' as made (read_only)")
     connection.execute(
-        "create table staging.orders as"
+        "create table staging_orders.staged as"
         f" select row_number() over () as _row, false as _deleted, * from made.{table}"
     )
     connection.execute(
-        "create table staging.raw_orders (_row bigint, _file varchar, job_id varchar)"
+        "create table staging_orders.raw (_row bigint, _file varchar, job_id varchar)"
     )
     connection.execute("detach made")
 

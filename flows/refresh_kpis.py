@@ -19,7 +19,9 @@ from prefect import flow, get_run_logger, task  # noqa: E402  # decides on analy
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.schemas.objects import State, TaskRun  # noqa: E402
+from prefect.futures import wait  # noqa: E402
 from prefect.runtime import flow_run  # noqa: E402
+from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from prefect.tasks import Task  # noqa: E402
 
 from sqm import pipeline  # noqa: E402
@@ -88,7 +90,12 @@ def run_name() -> str:
     return f"refresh-kpis-{Path(flow_run.parameters['project']).resolve().name}"
 
 
-@flow(name="refresh-kpis", flow_run_name=run_name, log_prints=True)
+@flow(
+    name="refresh-kpis",
+    flow_run_name=run_name,
+    log_prints=True,
+    task_runner=ThreadPoolTaskRunner(max_workers=pipeline.PULLS_AT_ONCE),
+)
 def refresh_kpis(project: Path = Path(), as_of: datetime | None = None, full: bool = False) -> int:
     """Bring every KPI up to date and publish them; the number of the published revision.
 
@@ -96,8 +103,10 @@ def refresh_kpis(project: Path = Path(), as_of: datetime | None = None, full: bo
     """
     loaded = load_project(project)
     with pipeline.running(loaded, now, as_of, print) as run:
-        for name in loaded.settings.sources:
-            pull_source(loaded, run, name, full)
+        pulls = [pull_source.submit(loaded, run, name, full) for name in loaded.settings.sources]
+        wait(pulls)  # none of them goes on when the run has ended
+        for pull in pulls:
+            pull.result()
         validated = validate(loaded, run)
         listing = compute(loaded, run, full)
         published = publish(loaded, run, listing, validated)

@@ -48,7 +48,7 @@ def pull_into(
     """Pull one source, as the step does."""
     with open_warehouse(project) as connection:
         cursor = None if full else last_cursor(connection, source)
-    with open_staging(project) as connection:
+    with open_staging(project, source) as connection:
         pulled = pull_source(connection, project, source, key, STARTED_AT, cursor)
     with open_with_staging(project) as connection:
         note_pull(connection, pulled, run_id)
@@ -60,7 +60,7 @@ def pull(root: Path, run_id: str = "run-1", full: bool = False) -> Result:
     project = load_project(root)
     pulled = pull_into(project, "desk", run_id, full=full)
     with open_with_staging(project) as connection:
-        rows = connection.execute("select * from staging.desk order by _row").fetchall()
+        rows = connection.execute("select * from staging_desk.staged order by _row").fetchall()
         names = [column[0] for column in connection.description or []]
         aside = connection.execute(
             "select rule, record_key from sqm.quarantine where run_id = ?"

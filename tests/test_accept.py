@@ -70,16 +70,16 @@ class Warehouse:
     def _stage(self, name: str, pull: Pull, run_id: str) -> None:
         execute = self.connection.execute
         execute(
-            f"create or replace table staging.{name}"
+            f"create or replace table staging_{name}.staged"
             " (_row bigint, _deleted boolean, visit_id bigint, team varchar)"
         )
         execute(
-            f"create or replace table staging.raw_{name}"
+            f"create or replace table staging_{name}.raw"
             " (_row bigint, _file varchar, id varchar, team varchar)"
         )
         for row, (visit, team) in enumerate(pull.rows.items(), start=1):
             raw = [row, f"{name}.csv", str(visit), team]
-            execute(f"insert into staging.raw_{name} values (?, ?, ?, ?)", raw)
+            execute(f"insert into staging_{name}.raw values (?, ?, ?, ?)", raw)
             if team == UNREADABLE:
                 execute(
                     "insert into sqm.quarantine (run_id, source, records, rule, record_key)"
@@ -88,7 +88,7 @@ class Warehouse:
                 )
                 continue
             execute(
-                f"insert into staging.{name} values (?, ?, ?, ?)",
+                f"insert into staging_{name}.staged values (?, ?, ?, ?)",
                 [row, team == DELETED, visit, team],
             )
         execute("delete from sqm.pulls where source = ?", [name])  # the last one counts
@@ -306,7 +306,7 @@ def test_the_cursor_moves_with_the_records(warehouse: Warehouse):
         first=Pull({1: "b"}, is_full=False, cursor="20"),
         second=Pull({2: BROKEN}, is_full=False),
     )
-    warehouse.connection.execute("drop table staging.raw_second")  # accepting fails half-way
+    warehouse.connection.execute("drop table staging_second.raw")  # accepting fails half-way
 
     with pytest.raises(duckdb.CatalogException):
         warehouse.accept_staged(run_id)

@@ -190,13 +190,13 @@ def test_only_a_source_is_asked_again(refresh, make_project):
 
     def break_staging(project, now, as_of=None) -> Any:
         run = begin_run(project, now, as_of)
-        (root / "var" / "staging.duckdb").write_bytes(b"not a database" * 100)
+        (root / "var" / "staging_scanner.duckdb").write_bytes(b"not a database" * 100)
         return run
 
     begin_run = runs.begin_run
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "begin_run", break_staging)
-        with pytest.raises(Exception, match=r"staging\.duckdb: it cannot be read"):
+        with pytest.raises(Exception, match=r"staging_scanner\.duckdb: it cannot be read"):
             refresh.refresh_kpis(root)
 
     assert latest_run(tasks=1)[1]["pull-scanner"].run_count == 1

@@ -168,7 +168,7 @@ def accounted(project: Project, number: int) -> int | None:
         assert refusal.startswith("sqm.yaml: sources.scanner")
         return None
     with open_with_staging(project) as connection:
-        staged = connection.execute("select count(*) from staging.scanner").fetchone()
+        staged = connection.execute("select count(*) from staging_scanner.staged").fetchone()
         aside = connection.execute(
             "select count(*) from sqm.quarantine where run_id = ?", [f"run-{number}"]
         ).fetchone()

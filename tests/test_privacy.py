@@ -288,7 +288,7 @@ def test_no_personal_value_is_left_by_a_killed_run(root: Path, victim: str):
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (root / "var" / "warehouse.duckdb.wal").is_file()
-    assert (root / "var" / "staging.duckdb").is_file()
+    assert list((root / "var").glob("staging_*.duckdb"))
     assert_no_mark(root, killed.stdout, killed.stderr)
 
 
@@ -299,7 +299,7 @@ def test_large_values_stay_out_of_the_temporary_files(make_project):
         make_project(parcels(parcels__csv="id,depot,phone,due,done\n" + rows + f"z,{MARK}\n"))
     )
     project.state.mkdir()
-    with open_staging(project) as connection:
+    with open_staging(project, "scanner") as connection:
         connection.execute("set memory_limit = '100MB'")
         pulled = pull_source(connection, project, "scanner", KEY, STARTED_AT)
 
@@ -350,11 +350,11 @@ def test_what_is_mapped_of_personal_columns(root: Path):
     pulled = pull_into(project, "csv", key=KEY)
     with open_with_staging(project) as connection:
         rows = connection.execute(
-            "select parcel_id, phone, age from staging.csv order by 1"
+            "select parcel_id, phone, age from staging_csv.staged order by 1"
         ).fetchall()
         kept = [
             str(column[0])
-            for table in ("staging.csv", "staging.raw_csv")
+            for table in ("staging_csv.staged", "staging_csv.raw")
             for column in connection.execute(f"from {table}").description or []
         ]
 
@@ -379,7 +379,7 @@ def test_an_update_log_can_be_told_apart_by_a_personal_column(root: Path):
 
     pulled = pull_into(project, "json", key=KEY)
     with open_with_staging(project) as connection:
-        kept = connection.execute("select parcel_id from staging.json order by 1").fetchall()
+        kept = connection.execute("select parcel_id from staging_json.staged order by 1").fetchall()
 
     assert (pulled.left_out, kept) == (1, [("2",), ("3",)])
 

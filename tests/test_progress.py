@@ -27,13 +27,13 @@ LINES = [
 # Pulling takes its time: long enough to be looked at and to be interrupted.
 SLOW = """\
 import sys, time
-import sqm.pipeline
-pull = sqm.pipeline._pull_source
+import sqm.pulls
+pull = sqm.pulls._pull_source
 def slowly(connection, *arguments):
     connection.execute("select count(*) from range(3000000000) as t(i) where hash(i) = 1")
     return pull(connection, *arguments)
 if {slow}:
-    sqm.pipeline._pull_source = slowly
+    sqm.pulls._pull_source = slowly
 sys.argv = ["sqm", "-p", {root!r}, "run", "--as-of", "2026-11-23 12:00:00"]
 from sqm.cli import main
 main()

@@ -171,12 +171,6 @@ def test_a_mistake_in_a_kpi_file(make_project, change: tuple[str, str], message:
 
 SETTINGS_FAULTS = [
     pytest.param(
-        ("  scanner:\n", "  raw_parcels:\n"),
-        "sqm.yaml:7: sources.raw_parcels: 'raw_parcels' begins like a table that sqm makes "
-        "beside the sources'; rename the source",
-        id="a source named like a table of ours",
-    ),
-    pytest.param(
         ("timezone: UTC", "timezone: Mars/Olympus"),
         "sqm.yaml:2: timezone: unknown time zone 'Mars/Olympus'; correct the value",
         id="an unknown time zone",

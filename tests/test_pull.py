@@ -27,7 +27,8 @@ def pull(root: Path, source: str = "scanner") -> tuple[Pulled, list[dict[str, An
     project = load_project(root)
     pulled = pull_into(project, source)
     with open_with_staging(project) as connection:
-        staged = connection.execute(f'select * from staging."{source}" order by _row').fetchall()
+        query = f"select * from staging_{source}.staged order by _row"
+        staged = connection.execute(query).fetchall()
         names = [column[0] for column in connection.description or []]
         aside = connection.execute(
             "select rule, record_key, source_row from sqm.quarantine order by source_row, rule"
@@ -300,7 +301,7 @@ def test_personal_data_are_nowhere_in_the_warehouse(make_project):
 
     files = sorted((root / "var").glob("*.duckdb*"))  # warehouse and staging, with their logs
     content = b"".join(path.read_bytes() for path in files)
-    assert {"warehouse.duckdb", "staging.duckdb"} <= {path.name for path in files}
+    assert {"warehouse.duckdb", "staging_scanner.duckdb"} <= {path.name for path in files}
     assert b"East" in content
     assert b"0151 " not in content
     with open_warehouse(load_project(root)) as connection:
@@ -314,7 +315,7 @@ def test_after_a_pull_staging_is_synced_as_ever(make_project, lines: str):
     project = load_project(make_project(parcels(parcels__csv=lines)))
 
     project.state.mkdir()
-    with open_staging(project) as connection:
+    with open_staging(project, "scanner") as connection:
         with nullcontext() if lines else pytest.raises(SourceError):
             pull_source(connection, project, "scanner", "key", STARTED_AT)
         mode = connection.execute("select current_setting('fsync_mode')").fetchone()
@@ -385,7 +386,7 @@ def test_the_hash_depends_on_the_key(make_project):
     for key in ("one", "two"):
         pull_into(project, "scanner", key=key)
         with open_with_staging(project) as connection:
-            row = connection.execute('select phone from staging."scanner" limit 1').fetchone()
+            row = connection.execute("select phone from staging_scanner.staged limit 1").fetchone()
             hashes.append(row)
 
     assert hashes[0] != hashes[1]

@@ -112,7 +112,7 @@ INSIDE = [
     "select _row from {batch}, duckdb_tables()",
     "select _row from {batch}, pg_catalog.pg_class",
     "select _row from {batch}, sqm.quarantine",
-    "select _row from {batch}, staging.raw_scanner",
+    "select _row from {batch}, staging_scanner.raw",
     "select _row from {batch}, warehouse.main.parcels",
     "select _row from {batch}, range(1000000000000)",
     "select _row from {batch}, generate_series(1, 10)",
@@ -401,7 +401,7 @@ def test_a_refused_kpi_is_named_with_file_line_and_key(make_project):
 def test_a_pull_reads_its_own_files_and_no_other(make_project, secret: Path):
     project = load_project(make_project(parcels()))
     project.state.mkdir()
-    with open_staging(project) as connection:
+    with open_staging(project, "scanner") as connection:
         pull_source(connection, project, "scanner", "key", STARTED_AT)
 
         with pytest.raises(duckdb.PermissionException):
@@ -411,7 +411,7 @@ def test_a_pull_reads_its_own_files_and_no_other(make_project, secret: Path):
 def test_a_pull_has_no_warehouse_to_look_at(make_project):
     project = load_project(make_project(parcels()))
     pull_into(project, "scanner")
-    with open_staging(project) as connection:
+    with open_staging(project, "scanner") as connection:
         confine(connection)
         for table in ("sqm.quarantine", "main.parcels", "warehouse.sqm.quarantine"):
             with pytest.raises(duckdb.CatalogException):

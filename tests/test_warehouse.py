@@ -420,7 +420,8 @@ def test_a_full_disk_leaves_what_was_published_and_accepted(make_project, warm):
 
     message = warm(root, file_limit=limit).said
 
-    assert message.startswith(f"WarehouseError: {root}/var/staging.duckdb: it cannot be written")
+    staging = root / "var" / "staging_scanner.duckdb"
+    assert message.startswith(f"WarehouseError: {staging}: it cannot be written")
     assert message.endswith(
         "make room and run again: what was accepted and published before is untouched"
     )

@@ -38,7 +38,7 @@ TABLES = {  # what must be the same however often a run was killed; not the ids 
     "changes.runs": "*",
 }
 SECTIONS = {  # the parts of a run, and the function that begins each; before the first: `begin`
-    "pull": "pipeline.pull_source",
+    "pull": "pulls.pull_source",
     "validate": "pipeline.validate",
     "accept": "pipeline.mark_broken",
     "compute": "pipeline.compute",
@@ -291,7 +291,7 @@ def _dump(order: Order) -> str:
     found["restatements"] = sorted(str(row) for row in restated.rows())
     found["sources"] = [f"{s.name}: {s.accepted}, {s.quarantined}" for s in manifest.sources]
     found["as of"] = [str(manifest.as_of)]
-    found["staged"] = [path.name for path in project.state.glob("staging.*")]
+    found["staged"] = [path.name for path in project.state.glob("staging*")]
     found["half-written"] = [str(path) for path in project.state.rglob("*.tmp")]
     return json.dumps(found).replace(order.root, "")  # the names of the sources' files
 

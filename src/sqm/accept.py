@@ -19,6 +19,7 @@ from sqm.project import Project
 from sqm.quarantine import count_aside, set_broken_aside, set_displaced_aside
 from sqm.records import RecordType
 from sqm.snapshot import SourceFacts
+from sqm.sources import staged_table
 from sqm.upsert import (
     DELIVERED,
     DELTA,
@@ -48,7 +49,7 @@ def gather_records(
     rows_before = 0
     sources = _sources(project, record_type.name)
     for name in sources:
-        staged = f"staging.{quote(name)}"
+        staged = staged_table(name)
         parts.append(
             f"select _row + {rows_before} as _row, {literal(name)} as _source,"
             f" _row as _source_row, * exclude (_row), {hash_sql(record_type.column_names)} as _hash"
@@ -76,8 +77,7 @@ def _look_up_held(
     """
     table, key = quote(record_type.name), quote(record_type.key)
     parts = [
-        f"select cast({key} as varchar) as record_key from staging.{quote(name)}"
-        for name in sources
+        f"select cast({key} as varchar) as record_key from {staged_table(name)}" for name in sources
     ]
     parts.append(
         f"select record_key from sqm.quarantine where list_contains({sql_list(sources)}, source)"
@@ -218,7 +218,7 @@ def _note_delivered(
     """
     parts = [
         f"select {literal(name)} as source, cast({quote(record_type.key)} as varchar) as record_key"
-        f" from staging.{quote(name)}"
+        f" from {staged_table(name)}"
         for name in increments
     ]
     parts.append(

@@ -1,6 +1,6 @@
 """The pipeline, one function per step, and `refresh`, which takes them in order.
 
-    begin_run -> pull (each source) -> validate -> compute -> publish
+    begin_run -> pull (all sources) -> validate -> compute -> publish
 
 Flows and the command line come in here. Each step opens the warehouse for itself; within `running`
 it stays open from one to the next.
@@ -8,8 +8,6 @@ it stays open from one to the next.
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -25,15 +23,14 @@ from sqm.accept import (
 from sqm.basis import bases_of, release_name
 from sqm.compute import Computation, local_date
 from sqm.definitions import counted
-from sqm.errors import WarehouseError
 from sqm.files import replace_file
 from sqm.ledger import Provenance, recent_restatements
 from sqm.local_time import utc_naive
 from sqm.months import closed_stretches, note_review, read_closings, review_before
 from sqm.parts import Listing, draw_charts, list_parts, read_parts
 from sqm.project import Project
-from sqm.pull import Pulled, last_cursor, note_pull
-from sqm.pull import pull_source as _pull_source
+from sqm.pull import Pulled
+from sqm.pulls import PULLS_AT_ONCE, pull_source, pull_sources
 from sqm.runs import (
     Clock,
     Run,
@@ -59,19 +56,24 @@ from sqm.snapshot import (
     write_snapshot,
 )
 from sqm.staging import partial_sources, staged_records
-from sqm.staging_file import open_staging, open_with_staging, remove_staging
+from sqm.staging_file import open_with_staging, remove_staging
 from sqm.terms import WORST_FIRST, Status
 from sqm.transactions import transaction
 from sqm.update import forget_values, renew_values
 from sqm.upsert import Accepted
-from sqm.warehouse import open_confined, open_warehouse
+from sqm.warehouse import open_confined
 from sqm.windows import add_months, parse_month
 
 # flows come in here, also for what is defined elsewhere
-__all__ = ["Run", "begin_run", "noted", "read_runs", "running"]
-
-HASH_KEY_VARIABLE = "SQM_HASH_KEY"
-SHORTEST_KEY = 16  # characters
+__all__ = [
+    "PULLS_AT_ONCE",
+    "Run",
+    "begin_run",
+    "noted",
+    "pull_source",
+    "read_runs",
+    "running",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,8 @@ def refresh(
     """
     count = len(project.settings.sources) + 3
     with running(project, clock, as_of, say) as run:
-        for number, name in enumerate(project.settings.sources):
-            steps.begin(f"pull {name}", number, count)
-            say(describe_pull(pull_source(project, run, name, full)))
+        for pulled in pull_sources(project, run, full, count):
+            say(describe_pull(pulled))
         steps.begin("validate", count - 3, count)
         validated = validate(project, run)
         for line in describe_validated(validated):
@@ -115,18 +116,6 @@ def refresh(
         published = publish(project, run, listing, validated.rules, clock())
     say(describe_published(published))
     return published
-
-
-def pull_source(project: Project, run: Run, name: str, full: bool = False) -> Pulled:
-    """Read one source into staging; the only step that reaches outside."""
-    with open_warehouse(project) as connection:
-        cursor = None if full else last_cursor(connection, name)
-    started_at = utc_naive(run.started_at)
-    with open_staging(project) as connection:
-        pulled = _pull_source(connection, project, name, _hash_key(project), started_at, cursor)
-    with open_with_staging(project) as connection:
-        note_pull(connection, pulled, run.run_id)
-    return pulled
 
 
 def validate(project: Project, run: Run) -> Validated:
@@ -372,23 +361,3 @@ def describe_published(published: Published) -> str:
     if restated:
         line += f"; {counted(restated, 'final value')} restated, see 'sqm restatements'"
     return line
-
-
-def _hash_key(project: Project) -> str:
-    """The key of personal hashes: from the environment, else one made for this project.
-
-    Raises WarehouseError when it is too short to be a secret.
-    """
-    key, place = os.environ.get(HASH_KEY_VARIABLE, ""), f"environment: {HASH_KEY_VARIABLE}"
-    if not key:
-        path = project.state / "hash_key"
-        if not path.exists():
-            replace_file(path, secrets.token_hex(32).encode("ascii"), mode=0o600)
-        key, place = path.read_text(encoding="utf-8").strip(), str(path)
-    if len(key) < SHORTEST_KEY:
-        raise WarehouseError(
-            f"{place}: the key of personal hashes has fewer than {SHORTEST_KEY} characters; write"
-            " a random one, such as the output of 'openssl rand -hex 32', or restore it from a"
-            " backup: another key changes all personal hashes"
-        )
-    return key

@@ -31,7 +31,15 @@ from sqm.personal import (
 from sqm.project import SETTINGS_FILE, Project
 from sqm.records import Column, RecordType
 from sqm.settings import Source
-from sqm.sources import Wanted, damaged_file, numbered_rows, raw_table, read_source
+from sqm.sources import (
+    Wanted,
+    damaged_file,
+    numbered_rows,
+    raw_table,
+    read_source,
+    staged_aside,
+    staged_table,
+)
 from sqm.sources.cursors import OFFSET, Mark, highest, reach_back, resumed, saved
 from sqm.transactions import transaction
 
@@ -88,10 +96,10 @@ def pull_source(
     started_at: datetime,
     cursor: str | None = None,
 ) -> Pulled:
-    """Read one source into the staging tables `raw_<name>` and `<name>`.
+    """Read one source into the tables of its staging file (sources/staging.py).
 
-    `connection`: to the staging file alone (staging_file.open_staging). `started_at` is that of the
-    run, UTC, naive. What cannot be read is kept in staging as well, for `note_pull`.
+    `connection`: to that file alone (staging_file.open_staging). `started_at` is that of the run,
+    UTC, naive. What cannot be read is kept there as well, for `note_pull`.
 
     An incremental source brings what changed since `cursor`, that of its last accepted pull; all
     without it, and after a change of the source's definition. Raises SourceError when the source
@@ -116,9 +124,9 @@ def pull_source(
             quarantine.set_unreadable_aside(
                 connection, name, source, record_type, arrived.unreadable
             )
-        connection.execute(f"alter table {_staged(name)} drop column _unreadable")
-    staged = _scalar(connection, f"select count(*) from {_staged(name)}")
-    aside = _scalar(connection, f"select count(*) from {quarantine.staged_aside(name)}")
+        connection.execute(f"alter table {staged_table(name)} drop column _unreadable")
+    staged = _scalar(connection, f"select count(*) from {staged_table(name)}")
+    aside = _scalar(connection, f"select count(*) from {staged_aside(name)}")
     return Pulled(
         source=name,
         records=source.records,
@@ -202,10 +210,6 @@ def _caused(refusal: SourceError, error: duckdb.Error, source: Source) -> Source
     is_shown = not is_personal(source) or isinstance(error, _ABOUT_STORAGE)
     refusal.__cause__ = error if is_shown else None
     return refusal
-
-
-def _staged(name: str) -> str:
-    return f"staging.{quote(name)}"
 
 
 def _reached(
@@ -296,7 +300,7 @@ def _map(
             f" then {literal(column.name)}"
         )
     connection.execute(
-        f"create or replace table {_staged(name)} as\n"
+        f"create or replace table {staged_table(name)} as\n"
         f'select _row, "is gone" as _deleted, case {" ".join(cases)} end as _unreadable,'
         f" {', '.join(staged)}\n"
         f'from (select *, {deleted} as "is gone", {", ".join(computed)}\n'

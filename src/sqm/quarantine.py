@@ -17,7 +17,7 @@ from sqm.project import Project
 from sqm.records import RecordType
 from sqm.repeats import surely_distinct
 from sqm.settings import Source
-from sqm.sources import numbered_rows
+from sqm.sources import numbered_rows, staged_aside, staged_table
 
 UNREADABLE = "unreadable_"  # the engine's rules begin so: unreadable_due_at, unreadable_line: ...
 LINE = "unreadable_line"
@@ -49,15 +49,9 @@ def count_aside(connection: duckdb.DuckDBPyConnection, source: str) -> int:
     return int(row[0]) if row else 0
 
 
-def staged_aside(name: str) -> str:
-    """The table with the rows of a source that pulling set aside; in the staging file."""
-    return f"staging.aside.{quote(name)}"
-
-
 def make_staged_aside(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Make that table, empty."""
+    """Make the table of the rows of a source that pulling sets aside; in the staging file."""
     columns = ", ".join(f"{column} {sql_type}" for column, sql_type in _ASIDE.items())
-    connection.execute("create schema if not exists staging.aside")
     connection.execute(f"create or replace table {staged_aside(name)} ({columns})")
 
 
@@ -97,7 +91,7 @@ def set_unreadable_aside(
     `unreadable` has, for each mapped column, the condition over the source row under which its
     value cannot be read.
     """
-    key, staged = quote(record_type.key), f'staging."{name}"'
+    key, staged = quote(record_type.key), staged_table(name)
     [is_whole] = connection.execute(
         f"select count(_unreadable) = 0 and count({key}) = count(*) from {staged}"
     ).fetchone() or (False,)

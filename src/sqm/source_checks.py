@@ -15,8 +15,6 @@ from sqm.records import RecordType
 from sqm.settings import Settings, Source
 from sqm.sources.cursors import parse_mark
 
-RESERVED = "raw_"  # begins the names of the tables beside the sources' own in the staging file
-
 
 def source_faults(
     settings: Settings, document: Document, record_types: Mapping[str, RecordType]
@@ -24,9 +22,6 @@ def source_faults(
     """Mistakes in the source mappings that can be seen without reading a source."""
     for name, source in settings.sources.items():
         place = ("sources", name)
-        if name.startswith(RESERVED):
-            problem = f"'{name}' begins like a table that sqm makes beside the sources'"
-            yield document.fault(place, problem, "rename the source")
         record_type = record_types.get(source.records)
         if record_type is None:
             problem = f"unknown record type '{source.records}'"

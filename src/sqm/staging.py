@@ -11,6 +11,7 @@ from sqm.personal import personal_columns
 from sqm.profile_rules import Staged, Text
 from sqm.project import Project
 from sqm.records import RecordType
+from sqm.sources import raw_table
 from sqm.upsert import held_table
 
 
@@ -82,7 +83,7 @@ def _texts(
     for name, source in project.settings.sources.items():
         if source.records != record_type.name:
             continue
-        table = f"staging.{quote(f'raw_{name}')}"
+        table = raw_table(name)
         described = connection.execute(f"describe {table}").fetchall()
         readable = {row[0] for row in described if row[1] == "VARCHAR"} - personal_columns(source)
         for column, expression in source.columns.items():

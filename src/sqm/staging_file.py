@@ -1,48 +1,55 @@
-"""The staging file: a DuckDB file beside the warehouse; pulling leaves rows in it for validation.
+"""The staging files: a DuckDB file for each source; pulling leaves its rows there for validation.
 
-They live for one run. In the warehouse they would leave free blocks, several times the records in
-size, that every settling copies; here they go with their file, however a killed run left it.
+They lie beside the warehouse and live for one run. In the warehouse they would leave free blocks,
+several times the records in size, that every settling copies; here they go with their files,
+however a killed run left them.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
 from sqm.engine import uncompressed, unsynced
 from sqm.errors import WarehouseError
-from sqm.expressions import literal
+from sqm.expressions import literal, quote
 from sqm.files import cannot_write
 from sqm.project import Project
+from sqm.sources.staging import catalogue
 from sqm.steps import working_on
 from sqm.storage import storage_errors
-from sqm.warehouse import leave_the_log, log_path, open_warehouse
+from sqm.warehouse import leave_the_log, open_warehouse
 
-CATALOGUE = "staging"  # how SQL names the file, by its name or attached
+MEMORY = 80  # percent of the machine's that DuckDB takes, if need be
 ANEW = "run 'sqm run', which makes it anew"
 
 
-def staging_path(project: Project) -> Path:
-    return project.state / "staging.duckdb"
+def staging_path(project: Project, source: str) -> Path:
+    """The staging file of a source; DuckDB calls it by its name without the ending."""
+    return project.state / f"{catalogue(source)}.duckdb"
 
 
 @contextmanager
-def open_staging(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The staging file alone, for reading a source: the warehouse is out of its reach.
+def open_staging(
+    project: Project, source: str, at_once: int = 1
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The staging file of a source alone, for reading it: the warehouse is out of its reach.
 
-    Raises WarehouseError when it cannot be read, or the disk is full. A kill while its log is
-    written into it has ended the run, and the next one makes the file anew.
+    `at_once`: how many are open at a time; they share the memory. Raises WarehouseError when it
+    cannot be read, or the disk is full. A kill while its log is written into it has ended the run,
+    and the next one makes the file anew.
     """
-    path = staging_path(project)
+    path = staging_path(project, source)
     with _storage_errors(path):
         connection = duckdb.connect(path)
     try:
         leave_the_log(connection)
         connection.execute("set enable_progress_bar = false")
+        connection.execute(f"set memory_limit = '{MEMORY // at_once}%'")
         with working_on(connection), _storage_errors(path):
             yield connection
             # the next opening has no log to read
@@ -53,20 +60,31 @@ def open_staging(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @contextmanager
-def open_with_staging(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The warehouse with the staging file attached, for the steps that hand rows over.
+def open_with_staging(
+    project: Project, sources: Iterable[str] | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse with the staging files of these sources attached, or of all.
 
-    A transaction may write to one of the two only. Raises WarehouseError as `open_warehouse` does.
+    For the steps that hand rows over. A transaction may write to one file only. Raises
+    WarehouseError as `open_warehouse` does.
     """
-    path = staging_path(project)
-    with open_warehouse(project) as connection:
-        with _storage_errors(path):
-            connection.execute(f"attach {literal(str(path))} as {CATALOGUE}")
-        try:
-            yield connection
-        finally:
-            with suppress(duckdb.Error):  # of a database that DuckDB has given up
-                connection.execute(f"detach {CATALOGUE}")
+    names = project.settings.sources if sources is None else sources
+    with open_warehouse(project) as connection, ExitStack() as attached:
+        for name in names:
+            attached.enter_context(_attached(connection, staging_path(project, name)))
+        yield connection
+
+
+@contextmanager
+def _attached(connection: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
+    name = quote(path.stem)
+    with _storage_errors(path):
+        connection.execute(f"attach {literal(str(path))} as {name}")
+    try:
+        yield
+    finally:
+        with suppress(duckdb.Error):  # of a database that DuckDB has given up
+            connection.execute(f"detach {name}")
 
 
 def _storage_errors(path: Path) -> AbstractContextManager[None]:
@@ -74,14 +92,15 @@ def _storage_errors(path: Path) -> AbstractContextManager[None]:
 
 
 def remove_staging(project: Project) -> None:
-    """Remove the file with its log; nothing needs it but a run between pulling and accepting.
+    """Remove the files with their logs; nothing needs them but a run, from pulling to accepting.
 
     Raises WarehouseError when it cannot.
     """
-    path = staging_path(project)
-    try:
-        for each in (log_path(path), path):
-            each.unlink(missing_ok=True)
-        shutil.rmtree(path.with_name(path.name + ".tmp"), ignore_errors=True)
-    except OSError as error:
-        raise WarehouseError(f"{path}: {cannot_write(error)}") from error
+    for path in sorted(project.state.glob("staging*.duckdb*")):
+        try:
+            if path.is_dir():  # what DuckDB put on disk for lack of memory
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise WarehouseError(f"{path}: {cannot_write(error)}") from error

@@ -8,12 +8,20 @@ from sqm.sandbox import confine
 from sqm.sources.files import damaged_file, read_files
 from sqm.sources.http import read_http
 from sqm.sources.sql import read_sql
-from sqm.sources.staging import Wanted, numbered_rows, raw_table
+from sqm.sources.staging import Wanted, numbered_rows, raw_table, staged_aside, staged_table
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Wanted", "damaged_file", "numbered_rows", "raw_table", "read_source"]
+__all__ = [
+    "Wanted",
+    "damaged_file",
+    "numbered_rows",
+    "raw_table",
+    "read_source",
+    "staged_aside",
+    "staged_table",
+]
 
 
 def read_source(connection: duckdb.DuckDBPyConnection, wanted: Wanted) -> int:

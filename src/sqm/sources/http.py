@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from sqm.definitions import counted, nearest
 from sqm.errors import SourceError
 from sqm.expressions import literal
+from sqm.patience import wait
 from sqm.personal import WITHHELD, columns_used, is_personal
 from sqm.reads import cursor_formats, fill_cursor, variables_of
 from sqm.sources.cursors import format_mark, parse_mark
@@ -120,8 +121,8 @@ def _pages(wanted: Wanted) -> Iterator[Page]:
     # redirects are not followed: credentials go to the server that was named, and to no other
     with httpx.Client(headers=headers, timeout=read.timeout or DEFAULT_TIMEOUT) as client:
         while request is not None:
-            if read.per_second is not None:
-                time.sleep(max(0.0, began + 1 / read.per_second - time.monotonic()))
+            due = began + 1 / read.per_second if read.per_second is not None else began
+            wait(max(0.0, due - time.monotonic()))
             began = time.monotonic()
             number += 1
             answer = _asked(client, wanted, request, secrets)
@@ -159,7 +160,7 @@ def _asked(
                     " run it again later, or raise read.max_wait",
                     "read.http",
                 ) from None
-            time.sleep(pause)
+            wait(pause)
             continue
         if answer.status != 200:
             raise _refusal(wanted, request, answer, secrets)
@@ -188,8 +189,8 @@ def _attempted(client: httpx.Client, request: Request, timeout: float) -> Answer
     except (httpx.TransportError, httpx.DecodingError) as error:
         raise _Passing(f"cut the connection ({error or type(error).__name__})") from None
     if status in RETRIED:
-        wait = _seconds(headers.get("Retry-After"))
-        raise _Passing(f"answered {status} {_reason(status)}", wait)
+        asked = _seconds(headers.get("Retry-After"))
+        raise _Passing(f"answered {status} {_reason(status)}", asked)
     text = body.decode("utf-8", "replace")
     return Answer(status, text, next_link, headers.get("Location"))
 

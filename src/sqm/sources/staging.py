@@ -1,6 +1,6 @@
 """What all readers share: what is wanted of a source, and the table that its rows arrive in.
 
-Reading ends in `staging."raw_<name>"`: `_file` (the file, table or address as it is written in
+Reading ends in `staging_<name>.raw`: `_file` (the file, table or address as it is written in
 sqm.yaml, hence without secrets), the needed columns that are not personal and what is computed of
 those that are (personal.py). Each row has a number, 1..n in the order of the source: `_row`, or its
 place in the table where that has no such column. `numbered_rows` knows. The rows of an increment
@@ -45,9 +45,24 @@ class Wanted:
         return SourceError(f"{self.place}{'.' + key if key else ''}: {problem}")
 
 
+def catalogue(name: str) -> str:
+    """How SQL names the staging file of a source, alone or attached."""
+    return f"staging_{name}"
+
+
 def raw_table(name: str) -> str:
-    """The table in which the rows of a source arrive, quoted."""
-    return f"staging.{quote(f'raw_{name}')}"
+    """The table in which the rows of a source arrive."""
+    return f"{quote(catalogue(name))}.raw"
+
+
+def staged_table(name: str) -> str:
+    """The table of its rows as records, by number `_row`."""
+    return f"{quote(catalogue(name))}.staged"
+
+
+def staged_aside(name: str) -> str:
+    """The table of the rows that pulling set aside."""
+    return f"{quote(catalogue(name))}.aside"
 
 
 def numbered_rows(connection: duckdb.DuckDBPyConnection, name: str) -> str:

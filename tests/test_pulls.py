@@ -1,0 +1,163 @@
+"""The sources of a run are pulled side by side."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import yaml
+from pulling import COLUMNS
+from web import Asked, Say, Web, serving
+
+from sqm import pipeline, pulls
+from sqm.errors import SourceError
+from sqm.patience import Abandoned, Patience, wait
+from sqm.project import Project, load_project
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LONG = 40.0  # seconds: nobody waits so long
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def two_processors(monkeypatch) -> None:
+    monkeypatch.setattr(pulls.os, "cpu_count", lambda: 2)
+
+
+def ticket(key: str) -> dict[str, str]:
+    return {"id": key, "severity": "minor", "opened": "2026-11-02 10:00:00"}
+
+
+def project_of(root: Path, **reads: dict[str, Any]) -> Project:
+    """A project with these sources of tickets."""
+    sources = {
+        name: {"records": "tickets", "read": read, "columns": COLUMNS}
+        for name, read in reads.items()
+    }
+    text = yaml.safe_dump({"project": "Desk", "sources": sources}, sort_keys=False)
+    (root / "sqm.yaml").write_text(text, encoding="utf-8")
+    return load_project(root)
+
+
+def pulled(project: Project) -> list[str]:
+    """What a run says of its pulls."""
+    lines: list[str] = []
+    pipeline.refresh(project, lambda: NOON, None, lines.append)
+    return [line for line in lines if line.startswith("pulled")]
+
+
+def test_sources_are_asked_at_the_same_time(web, tmp_path):
+    """Each answers only once the other has been asked."""
+    both = threading.Barrier(2, timeout=20)
+
+    def answer(asked: Asked) -> Say:
+        both.wait()
+        return Say([ticket(f"{asked.path}1"), ticket(f"{asked.path}2")])
+
+    web.answer = answer
+    project = project_of(tmp_path, one={"http": f"{web.url}/1"}, two={"http": f"{web.url}/2"})
+
+    assert pulled(project) == ["pulled one: 2 rows", "pulled two: 2 rows"]
+
+
+def test_lines_come_in_the_order_of_the_file(web, tmp_path):
+    web.answer = lambda asked: Say([ticket(asked.path)], delay=1.0 if asked.path == "/1" else 0.0)
+    reads = {name: {"http": f"{web.url}/{name[1:]}"} for name in ("s1", "s2", "s3", "s4", "s5")}
+
+    lines = pulled(project_of(tmp_path, **reads))
+
+    assert lines == [f"pulled s{number}: 1 rows" for number in (1, 2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("asks", [Say(status=503, headers={"Retry-After": f"{LONG:.0f}"}), None])
+def test_the_first_error_ends_the_other_pulls(web, tmp_path, monkeypatch, asks):
+    """One that waits before it asks again, and one in the middle of a long query."""
+    read = pulls._pull_source
+
+    def slowly(connection: Any, *arguments: Any) -> Any:
+        if arguments[1] == "slow":
+            connection.execute("select count(*) from range(100_000_000_000) t(i) where hash(i) = 1")
+        return read(connection, *arguments)
+
+    if asks is None:
+        monkeypatch.setattr(pulls, "_pull_source", slowly)
+    else:
+        web.says(asks)
+    project = project_of(
+        tmp_path,
+        slow={"http": f"{web.url}/slow"},
+        gone={"csv": "gone.csv"},
+        later={"http": f"{web.url}/later"},
+    )
+    began = time.monotonic()
+
+    with pytest.raises(SourceError, match=r"sources\.gone: there is no file"):
+        pulled(project)
+
+    assert time.monotonic() - began < LONG / 2
+    assert "/later" not in [asked.path for asked in web.asked]
+    assert sorted(project.state.glob("staging*")) == []
+    assert [thread for thread in threading.enumerate() if "work" in thread.name] == []
+    assert pipeline.read_runs(project.state)[0].state == "failed"
+
+
+def test_a_process_ends_while_a_source_does_not_answer(web, tmp_path):
+    web.says(Say([], delay=LONG))
+    project_of(tmp_path, mute={"http": f"{web.url}/mute"})
+    code = dedent(
+        f"""
+        import sys
+        sys.argv = ["sqm", "-p", {str(tmp_path)!r}, "run"]
+        from sqm.cli import main
+        main()
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        end = time.monotonic() + 30
+        while not web.asked and time.monotonic() < end:
+            time.sleep(0.05)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=LONG / 2)
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+    assert web.asked
+    assert time.monotonic() - began < LONG / 2
+    assert process.returncode == 1
+    assert pipeline.read_runs(load_project(tmp_path).state)[0].state == "interrupted"
+
+
+def test_who_waits_is_told_when_patience_ends():
+    patience = Patience()
+    interrupted: list[bool] = []
+    began = time.monotonic()
+
+    with patience.lent(lambda: interrupted.append(True)):
+        threading.Timer(0.2, patience.end).start()
+        with pytest.raises(Abandoned):
+            wait(LONG)
+
+    assert interrupted == [True]
+    assert time.monotonic() - began < LONG / 2
+    patience.end()  # nobody works any more
+    assert interrupted == [True]
+    wait(0)  # outside nobody's patience counts
