@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from projects import parcels
 from pulling import COLUMNS
 from web import Asked, Say, Web, serving
 
@@ -161,3 +162,29 @@ def test_who_waits_is_told_when_patience_ends():
     patience.end()  # nobody works any more
     assert interrupted == [True]
     wait(0)  # outside nobody's patience counts
+
+
+def test_great_expectations_is_loaded_while_sources_are_pulled(make_project):
+    root = make_project(parcels())
+    code = dedent(
+        f"""
+        import sys, time
+        from sqm import pulls
+        read = pulls._pull_source
+        def patiently(*arguments):
+            end = time.monotonic() + 30
+            while "great_expectations.validator.validator" not in sys.modules:
+                assert time.monotonic() < end, "it is not loaded"
+                time.sleep(0.05)
+            return read(*arguments)
+        pulls._pull_source = patiently
+        sys.argv = ["sqm", "-p", {str(root)!r}, "run", "--as-of", "2026-11-23 12:00:00"]
+        from sqm.cli import main
+        main()
+        """
+    )
+
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "published revision 1" in ran.stdout

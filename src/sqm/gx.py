@@ -6,21 +6,21 @@ seconds. What Great Expectations does not know about DuckDB is adapted in one pl
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import duckdb
 
 from sqm.expressions import quote
+from sqm.imports import import_when_used
 from sqm.repeats import repeated_rows
 from sqm.sandbox import reading_only
 from sqm.suites import ROW, Rule
@@ -33,6 +33,7 @@ RESULT_FORMAT = {
 }
 EXAMPLES = ".unexpected_values"  # how Great Expectations ends the names of such metrics
 REPEATED = "column_values.unique.unexpected_count"  # rows whose value another row has too
+_loading = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +182,21 @@ class _Gx:
     Validator: Any
 
 
-@cache
+def load() -> None:
+    """Import Great Expectations, which takes two seconds; later on there is nothing left to do."""
+    _gx()
+
+
 def _gx() -> _Gx:
+    with _loading:
+        return _loaded()
+
+
+@cache
+def _loaded() -> _Gx:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read once, at import: nothing is sent out
     show_warning = warnings.showwarning
-    _import_when_used("scipy", "stats")  # a third of the time, for rules about distributions
+    import_when_used("scipy", "stats")  # a third of the time, for rules about distributions
     import duckdb_engine  # noqa: F401  # the dialect
     from great_expectations.core.batch import Batch
     from great_expectations.exceptions.exceptions import GreatExpectationsError
@@ -275,22 +286,6 @@ def _gx() -> _Gx:
         Error=GreatExpectationsError,
         Validator=Validator,
     )
-
-
-def _import_when_used(package: str, name: str) -> None:
-    """Put off the import of a package's module until something in it is asked for.
-
-    As importlib's documentation has it; that the package knows the module keeps `from package
-    import name` from asking.
-    """
-    full_name = f"{package}.{name}"
-    spec = importlib.util.find_spec(full_name)
-    if full_name in sys.modules or spec is None or spec.loader is None:
-        return
-    loader = spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = sys.modules[full_name] = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    setattr(sys.modules[package], name, module)
 
 
 def _count_repeated(engine: type[Any]) -> None:

@@ -101,7 +101,10 @@ def refresh(
     `full` pulls all of each source, even where it could bring only what changed, and computes
     every value from all records.
     """
+    from sqm.validate import prepare
+
     count = len(project.settings.sources) + 3
+    prepare(project.suites.values())
     with running(project, clock, as_of, say) as run:
         for pulled in pull_sources(project, run, full, count):
             say(describe_pull(pulled))

@@ -7,9 +7,10 @@ broken rows, all counted in one statement, and those of our own (profile_rules.p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import duckdb
@@ -83,6 +84,15 @@ def validate_records(
     return Verdict(tuple(facts), tuple(broken), tuple(failures))
 
 
+def prepare(suites: Iterable[Suite]) -> None:
+    """Load in the background what takes seconds to import, if these suites need it."""
+    rules = (rule for suite in suites for rule in suite.expectations)
+    if any(_kind(rule) == "gx" for rule in rules):
+        from sqm.gx import load
+
+        Thread(target=load, daemon=True).start()
+
+
 def note_rule_results(
     connection: duckdb.DuckDBPyConnection, run_id: str, facts: Sequence[RuleFacts]
 ) -> None:
@@ -120,14 +130,20 @@ def _require_sound_suite(record_type: RecordType, suite: Suite) -> None:
             raise DefinitionError([_fault(suite, place, found[0].text)])
 
 
+def _kind(rule: Rule) -> str:
+    """Who evaluates a rule."""
+    if rule.type in (SQL_RULE, IN_ORDER):
+        return "rows"
+    return "own" if rule.type in OWN else "gx"
+
+
 def _evaluate(
     connection: duckdb.DuckDBPyConnection, staged: Staged, suite: Suite, rows: int
 ) -> list[Result]:
     """One result per rule, in suite order."""
     by_kind: dict[str, dict[int, Rule]] = {"rows": {}, "own": {}, "gx": {}}
     for place, rule in enumerate(suite.expectations):
-        in_sql = rule.type in (SQL_RULE, IN_ORDER)
-        by_kind["rows" if in_sql else "own" if rule.type in OWN else "gx"][place] = rule
+        by_kind[_kind(rule)][place] = rule
     results: dict[int, Result] = {}
     causes: dict[int, str] = {}
     by_table: dict[str, dict[int, Rule]] = {}

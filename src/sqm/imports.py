@@ -1,0 +1,22 @@
+"""Put off an import until something of it is used."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+
+def import_when_used(package: str, name: str) -> None:
+    """Put off the import of a package's module until something in it is asked for.
+
+    As importlib's documentation has it; that the package knows the module keeps `from package
+    import name` from asking.
+    """
+    full_name = f"{package}.{name}"
+    spec = importlib.util.find_spec(full_name)
+    if full_name in sys.modules or spec is None or spec.loader is None:
+        return
+    loader = spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = sys.modules[full_name] = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    setattr(sys.modules[package], name, module)
