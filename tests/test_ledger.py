@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from places import REPOSITORY
 
 from sqm.basis import Basis
-from sqm.ledger import KEY_HASH, Provenance, keep_values, recent_restatements
+from sqm.ledger import KEY_HASH, Provenance, keep_values
 from sqm.migrations import migrate
-from sqm.snapshot import COLUMNS, FIRST_COLUMNS, RESTATEMENT_COLUMNS
+from sqm.snapshot import COLUMNS, FIRST_COLUMNS
 
 NOON = datetime(2026, 11, 1, 12)  # noqa: DTZ001  # UTC, naive
 TODAY = date(2026, 11, 1)
@@ -557,23 +557,27 @@ def test_a_new_kpi_restates_no_closed_month(ledger: Ledger):
     assert ledger.restated() == []
 
 
-# what is published of it
+# what is restated
 
 
-def test_restatements_of_the_last_26_months_are_published_with_the_first_value(ledger: Ledger):
-    for numerator in (3, 4, 5):
-        ledger.keep(value(numerator))
-    ledger.connection.execute(
-        "insert into sqm.restatements by name from sqm.restatements"
-        " select * replace (timestamp '2024-08-31 12:00' as restated_at) where run_id = 'run-2'"
-    )
+def test_a_restatement_says_what_was_first_published(ledger: Ledger):
+    east, west = (value(n, by="region", segment=s) for n, s in ((3, "East"), (5, "West")))
+    ledger.keep(east)
+    ledger.keep(east | {"numerator": 4, "value": 0.4}, west, closed=(OCTOBER,))
+    ledger.keep(west | {"numerator": 6, "value": 0.6})  # and East is gone
+    ledger.keep(east, west)
 
-    found = recent_restatements(ledger.connection, NOON)
-
-    assert found.columns == list(RESTATEMENT_COLUMNS)
-    assert found.select("run_id", "first_value", "old_value", "new_value").rows() == [
-        ("run-2", 0.3, 0.3, 0.4),
-        ("run-3", 0.3, 0.4, 0.5),
+    first, second = NOON + timedelta(hours=1), NOON + timedelta(hours=2)
+    assert ledger.rows(
+        "select run_id, segment, old_value, new_value, first_value, first_published_at"
+        " from sqm.restatements order by run_id, segment"
+    ) == [
+        ("run-2", "East", 0.3, 0.4, 0.3, first),
+        ("run-2", "West", None, 0.5, 0.5, second),  # it came into a closed month
+        ("run-3", "East", 0.4, None, 0.3, first),
+        ("run-3", "West", 0.5, 0.6, 0.5, second),
+        ("run-4", "East", None, 0.3, 0.3, first),
+        ("run-4", "West", 0.6, 0.5, 0.5, second),
     ]
 
 
@@ -593,7 +597,8 @@ def test_no_statement_changes_or_removes_a_restatement():
     ]
 
     assert sources
-    assert found == []
+    # the columns that came with version 11 were filled
+    assert found == ["migrations.py: update sqm.restatements"]
 
 
 # any sequence of tables

@@ -14,7 +14,7 @@ from published import complaints, on_time_rate, snapshot
 
 from sqm.errors import PublishError
 from sqm.restated import as_csv, as_json, as_table, select_restatements
-from sqm.snapshot import RESTATEMENT_COLUMNS
+from sqm.restated_parts import RESTATEMENT_COLUMNS
 
 TYPES = {
     "TIMESTAMP": pl.Datetime("us"),

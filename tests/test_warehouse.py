@@ -567,7 +567,7 @@ def test_values_and_restatements_of_version_3_are_carried_into_the_ledger(projec
             " from sqm.kpi_values order by period_start"
         ).fetchall()
         restated = connection.execute(
-            "select run_id, old_value, new_value, closed, cause, inserted"
+            "select run_id, old_value, new_value, closed, cause, inserted, first_value"
             " from sqm.restatements order by run_id"
         ).fetchall()
 
@@ -577,8 +577,47 @@ def test_values_and_restatements_of_version_3_are_carried_into_the_ledger(projec
         (0.1, None, None, None, None),  # provisional
     ]
     assert restated == [
-        ("r1", 0.4, 0.5, False, "unknown", None),
-        ("r2", 0.5, 0.6, False, "unknown", None),
+        ("r1", 0.4, 0.5, False, "unknown", None, 0.4),
+        ("r2", 0.5, 0.6, False, "unknown", None, 0.4),
+    ]
+
+
+RESTATED_BEFORE = """
+update sqm.meta set schema_version = 10;
+alter table sqm.restatements drop column first_value;
+alter table sqm.restatements drop column first_published_at;
+insert into sqm.kpi_values (kpi, "window", period_start, period_end, "by", segment, value,
+    first_value, first_published_at) values
+    ('rate', 'month', '2026-10-01', '2026-11-01', 'depot', 'West', 0.7, 0.8, '2026-11-01 06:00'),
+    ('rate', 'month', '2026-10-01', '2026-11-01', 'depot', 'East', 0.6, 0.4, '2026-11-02 06:00'),
+    ('rate', 'month', '2026-10-01', '2026-11-01', '', '', 0.5, 0.5, '2026-11-03 06:00'),
+    ('rate', 'day', '2026-10-01', '2026-10-02', 'depot', 'East', 0.9, 0.9, '2026-11-04 06:00');
+insert into sqm.restatements (run_id, restated_at, kpi, "window", period_start, period_end, "by",
+    segment, old_value, new_value) values
+    ('r3', '2026-11-07', 'rate', 'month', '2026-10-01', '2026-11-01', 'depot', 'East', 0.5, 0.6),
+    ('r1', '2026-11-05', 'rate', 'month', '2026-10-01', '2026-11-01', 'depot', 'East', 0.4, 0.5),
+    ('r2', '2026-11-06', 'rate', 'month', '2026-10-01', '2026-11-01', 'depot', 'West', 0.8, 0.7),
+    ('r5', '2026-11-09', 'rate', 'day', '2026-10-01', '2026-10-02', 'depot', 'East', 0.9, 0.6),
+    ('r4', '2026-11-08', 'gone', 'month', '2026-10-01', '2026-11-01', 'depot', 'West', 0.2, 0.3);
+"""
+
+
+def test_restatements_of_version_10_get_what_was_first_published(project: Project):
+    with open_warehouse(project) as connection:
+        connection.execute(RESTATED_BEFORE)
+
+    with open_warehouse(project) as connection:
+        rows = connection.execute(
+            "select run_id, old_value, new_value, first_value, first_published_at"
+            " from sqm.restatements order by run_id"
+        ).fetchall()
+
+    assert rows == [
+        ("r1", 0.4, 0.5, 0.4, at("2026-11-02 06:00")),
+        ("r2", 0.8, 0.7, 0.8, at("2026-11-01 06:00")),
+        ("r3", 0.5, 0.6, 0.4, at("2026-11-02 06:00")),
+        ("r4", 0.2, 0.3, None, None),  # the ledger has no such value
+        ("r5", 0.9, 0.6, 0.9, at("2026-11-04 06:00")),
     ]
 
 

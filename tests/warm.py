@@ -270,7 +270,8 @@ def _die_in(step: str, *, after: bool) -> None:
 def _dump(order: Order) -> str:
     """Every row that matters, as text that can be compared."""
     from sqm.project import load_project
-    from sqm.snapshot import read_restatements, read_snapshot
+    from sqm.restated_parts import read_restatements
+    from sqm.snapshot import read_snapshot
     from sqm.warehouse import open_warehouse
 
     project = load_project(Path(order.root))
@@ -307,6 +308,7 @@ _KEY = ["kpi", "window", "period_start", "by", "segment"]
 def _read(order: Order, send: int) -> None:
     """Read snapshots until told to stop: the sums seen of each run's values, and errors."""
     from sqm.project import load_project
+    from sqm.restated_parts import read_restatements
     from sqm.snapshot import read_snapshot
 
     state = load_project(Path(order.root)).state
@@ -315,8 +317,9 @@ def _read(order: Order, send: int) -> None:
     count = 0
     while count + len(errors) == 0 or signal.SIGTERM not in signal.sigpending():
         try:
-            values = read_snapshot(state).values
-            seen.add(float(values["numerator"].sum()))
+            snapshot = read_snapshot(state)
+            read_restatements(state, snapshot.manifest)
+            seen.add(float(snapshot.values["numerator"].sum()))
             count += 1
         except Exception as error:  # whatever it is, the test is to see it
             errors.append(repr(error))

@@ -159,7 +159,8 @@ def restatements(
     As first published, before and now, with the cause. Works during a run.
     """
     from sqm.restated import as_csv, as_json, as_table, select_restatements
-    from sqm.snapshot import read_manifest, read_restatements
+    from sqm.restated_parts import read_restatements
+    from sqm.snapshot import read_manifest
 
     manifest = read_manifest(_state(root))
     found = read_restatements(_state(root), manifest)

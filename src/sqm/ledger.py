@@ -2,8 +2,8 @@
 
 `sqm.kpi_values` has one row per KPI, window, period and segment: the current value, and beside it
 the value as it was when first published as final, which never changes. A final value that changes
-adds a row to `sqm.restatements`, with the run and the cause; rows there are added only. A value
-that is computed no more stays, as restated to nothing.
+adds a row to `sqm.restatements`, with the run, the cause and what was published first; rows there
+are added only. A value that is computed no more stays, as restated to nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from sqm.basis import Basis
 from sqm.causes import Explained, explain_changes, note_bases
 from sqm.expressions import literal, quote
 from sqm.frames import make_table, read_frame
-from sqm.snapshot import FIRST_COLUMNS, LEDGER_COLUMNS, RESTATEMENT_COLUMNS
+from sqm.snapshot import FIRST_COLUMNS, LEDGER_COLUMNS
 from sqm.terms import Status
 from sqm.transactions import transaction
-from sqm.windows import add_months
 
 RELATIVE_TOLERANCE = 1e-9  # sums of floating-point amounts differ in the last digits between runs
 WITHDRAWN = "restated to nothing"  # the reason of a value that is computed no more
-KEPT_MONTHS = 26  # of restatements beside a snapshot: two years back and the month under review
 _KEY = ("kpi", "window", "period_start", "period_end", "by", "segment")
 _FIGURES = ("numerator", "denominator", "value")
 _FIRST = {
@@ -120,32 +118,6 @@ def keep_values(
     for table in (*_STAGED, *(("earlier",) if within else ())):
         connection.execute(f"drop table temp.{table}")
     return values.hstack(beside)
-
-
-def recent_restatements(connection: duckdb.DuckDBPyConnection, at: datetime) -> pl.DataFrame:
-    """The restatements of the last KEPT_MONTHS before `at` (UTC, naive), oldest first.
-
-    Columns of snapshot.RESTATEMENT_COLUMNS.
-    """
-    since = datetime.combine(add_months(at.date(), -KEPT_MONTHS), at.time())
-    same = " and ".join(f"v.{quote(name)} = r.{quote(name)}" for name in ("_key", *_KEY))
-    listed = ", ".join(
-        f"{'v' if name in FIRST_COLUMNS else 'r'}.{quote(name)}" for name in RESTATEMENT_COLUMNS
-    )
-    # a cursor of its own: the caller's may have rows left that nobody fetched
-    with connection.cursor() as cursor:
-        return read_frame(
-            cursor,
-            f"with r as materialized (\n  select *, {KEY_HASH} as _key from sqm.restatements"
-            " where restated_at >= ?\n),\n"
-            "near as materialized (\n"
-            "  select rowid from sqm.kpi_values where _key in (select _key from r)\n)\n"
-            f"select {listed}\nfrom r left join (\n"
-            f"  from sqm.kpi_values where rowid in (from near)\n) as v on {same}\n"
-            "order by restated_at, length(run_id), run_id,"
-            ' kpi, "window", period_start, "by", segment',
-            [since],
-        )
 
 
 def _stage(
@@ -242,18 +214,19 @@ def _restate_sql(computation: Provenance, earlier: str) -> str:
     new = ", ".join(f"n.{name} as new_{name}" for name in columns)
     differs = " or ".join(_differs(name) for name in _FIGURES)
     figures = ", ".join(f"o.{name}" for name in _FIGURES)
+    first = ", ".join(f"o.{name}" for name in FIRST_COLUMNS)  # of a published value they stay
     parts = [
-        f"select {new_key}, {old}, {new}\n"
+        f"select {new_key}, {first}, {old}, {new}\n"
         "from temp.differing as m join temp.new_values as n using (place)\n"
         f"join {earlier} as o using (kept)\n"
         f"where m.is_changed and o.first_published_at is not null and ({differs})",
-        f"select {old_key}, {old}\n"
+        f"select {old_key}, {first}, {old}\n"
         f"from temp.vanished as v join {earlier} as o using (kept)\n"
         f"where o.first_published_at is not null and coalesce({figures}) is not null",
     ]
     if computation.closed:
         parts.append(
-            f"select {new_key}, {new}\n"
+            f"select {new_key}, m.first_value, m.first_published_at, {new}\n"
             "from temp.differing as m join temp.new_values as n using (place)\n"
             'semi join (select distinct kpi, "window", "by" from sqm.kpi_values)'
             ' using (kpi, "window", "by")\n'

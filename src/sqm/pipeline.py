@@ -24,13 +24,14 @@ from sqm.basis import bases_of, release_name
 from sqm.compute import Computation, local_date
 from sqm.definitions import counted
 from sqm.files import replace_file
-from sqm.ledger import Provenance, recent_restatements
+from sqm.ledger import Provenance
 from sqm.local_time import utc_naive
 from sqm.months import closed_stretches, note_review, read_closings, review_before
 from sqm.parts import Listing, draw_charts, list_parts, read_parts
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pulls import PULLS_AT_ONCE, pull_source, pull_sources
+from sqm.restated_parts import read_restatements, write_restatements
 from sqm.runs import (
     Clock,
     Run,
@@ -46,12 +47,11 @@ from sqm.sandbox import confine
 from sqm.snapshot import (
     Manifest,
     NewFiles,
+    PartFile,
     RuleFacts,
-    ValuesFile,
     intact_files,
     latest_values,
     next_revision,
-    read_restatements,
     read_snapshot,
     write_snapshot,
 )
@@ -208,19 +208,18 @@ def publish(
     intact, revision = intact_files(project.state), next_revision(project.state)
     stale = [part for part in listing.parts if part.fingerprint not in intact]
     written = {part.name: f"values-{revision:06d}-{part.name}.parquet" for part in stale}
-    restatements = f"restatements-{revision:06d}.parquet"
     with NewFiles(project.state) as files:
         with open_confined(project) as connection:
             for part, rows in read_parts(connection, asked, listing, stale):
                 files.write(written[part.name], partial(draw_charts, part, rows, asked))
-            recent = recent_restatements(connection, utc_naive(now))
-            files.write(restatements, lambda: recent)
+            at = utc_naive(now)
+            restatements = write_restatements(connection, files, at, revision, intact)
             restated = restated_since_published(connection, project.state)
             sources = source_facts(connection, project, utc_naive(run.as_of))
         checksums = files.checksums()
     values = tuple(
         intact.get(part.fingerprint)
-        or ValuesFile(file=written[part.name], fingerprint=part.fingerprint)
+        or PartFile(file=written[part.name], fingerprint=part.fingerprint)
         for part in listing.parts
     )
     manifest = Manifest(
@@ -271,7 +270,7 @@ def write_review(project: Project, month: str | None, language: str, now: dateti
     first = parse_month(month) if month else add_months(today.replace(day=1), -1)
     snapshot = read_snapshot(project.state)
     restatements = None
-    if snapshot.manifest.restatements:
+    if snapshot.manifest.restatements is not None:
         table = read_restatements(project.state, snapshot.manifest)
         restatements = Restatements(table, review_before(project.state, first))
     suffix = "" if language == "en" else f".{language}"

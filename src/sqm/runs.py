@@ -189,10 +189,12 @@ def restated_since_published(connection: duckdb.DuckDBPyConnection, state: Path)
     """
     published = find_manifest(state)
     row = connection.execute(
-        "select count(*) from sqm.restatements join sqm.runs as u using (run_id)\n"
-        "left join sqm.runs as p on p.run_id = ?\n"
-        "where p.run_id is null or (u.started_at, length(u.run_id), u.run_id)"
-        " > (p.started_at, length(p.run_id), p.run_id)",
+        # the runs first: few are newer, and theirs are the last rows
+        "select count(*) from sqm.restatements where run_id in (\n"
+        "  select u.run_id from sqm.runs as u left join sqm.runs as p on p.run_id = ?\n"
+        "  where p.run_id is null or (u.started_at, length(u.run_id), u.run_id)"
+        " > (p.started_at, length(p.run_id), p.run_id)\n"
+        ")",
         [published.run_id if published is not None else ""],
     ).fetchone()
     return int(row[0]) if row is not None else 0

@@ -2,8 +2,8 @@
 
 `<state>/published/current.json` names the Parquet files with the KPI values and carries all the
 rest: KPI definitions, sources, validation. It is replaced atomically and no file is ever written
-again, so a reader sees one revision or the next, never a mixture. A part of the values that did not
-change is not written: the next revision names the same file.
+again, so a reader sees one revision or the next, never a mixture. A part of the values, or of the
+restatements, that did not change is not written: the next revision names the same file.
 """
 
 from __future__ import annotations
@@ -85,30 +85,6 @@ FIRST_COLUMNS = {
     "first_value": "DOUBLE",  # null with no moment: not final yet; with one: there was no value
     "first_published_at": "TIMESTAMP",  # UTC
 }
-# The file of restatements: a row for each time that a final value changed.
-RESTATEMENT_COLUMNS = {
-    "restated_at": "TIMESTAMP",  # UTC
-    "run_id": "VARCHAR",
-    **{name: VALUE_COLUMNS[name] for name in ("kpi", "window", "period_start", "period_end")},
-    "by": "VARCHAR",
-    "segment": "VARCHAR",
-    **FIRST_COLUMNS,
-    "old_numerator": "DOUBLE",
-    "new_numerator": "DOUBLE",
-    "old_denominator": "DOUBLE",
-    "new_denominator": "DOUBLE",
-    "old_value": "DOUBLE",
-    "new_value": "DOUBLE",  # null: there is none now
-    "old_status": "VARCHAR",  # null: there was no such value
-    "new_status": "VARCHAR",
-    "old_sample_size": "BIGINT",
-    "new_sample_size": "BIGINT",
-    "closed": "BOOLEAN",  # every day of the period was in a closed month
-    "cause": "VARCHAR",  # of causes.Cause, joined with ','
-    "inserted": "BIGINT",  # records of the KPI's types, since it was computed before
-    "updated": "BIGINT",
-    "deleted": "BIGINT",
-}
 
 
 class SourceFacts(Definition):
@@ -140,8 +116,8 @@ class RuleFacts(Definition):
     observed: str = ""
 
 
-class ValuesFile(Definition):
-    """A file with a part of the values."""
+class PartFile(Definition):
+    """A file with a part of the values, or of the restatements."""
 
     file: str  # name beside current.json
     fingerprint: str = ""  # alike for files with the same rows; '': it is not known
@@ -149,15 +125,17 @@ class ValuesFile(Definition):
 
 
 def _as_files(values: object) -> object:
-    """An older release wrote one file, and its name alone."""
-    return ({"file": values},) if isinstance(values, str) else values
+    """An older release wrote one file, and its name alone; '' where there was none."""
+    if not isinstance(values, str):
+        return values
+    return ({"file": values},) if values else None
 
 
 class Manifest(Definition):
     """current.json: the published revision."""
 
     revision: int
-    values: Annotated[tuple[ValuesFile, ...], BeforeValidator(_as_files)]
+    values: Annotated[tuple[PartFile, ...], BeforeValidator(_as_files)]
     run_id: str
     release: str = ""  # of sqm
     as_of: datetime  # UTC
@@ -173,15 +151,15 @@ class Manifest(Definition):
     sources: tuple[SourceFacts, ...]
     rules: tuple[RuleFacts, ...]
     restated: int = 0  # final values that this revision changed
-    restatements: str = ""  # file name beside current.json; '': written by an older release
+    # oldest first; None: written by a release that did not publish them
+    restatements: Annotated[tuple[PartFile, ...] | None, BeforeValidator(_as_files)] = None
     # files kept for slow readers, with the last revision that named them
     replaced: dict[str, int] = Field(default_factory=dict)
 
     @property
     def files(self) -> tuple[str, ...]:
         """All that it names beside current.json."""
-        restatements = (self.restatements,) if self.restatements else ()
-        return (*(each.file for each in self.values), *restatements)
+        return tuple(each.file for each in (*self.values, *(self.restatements or ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +214,18 @@ def write_snapshot(state: Path, manifest: Manifest, checksums: Mapping[str, int]
     Raises WarehouseError, with the last revision untouched, when it cannot.
     """
     folder = published_dir(state)
-    values = tuple(
-        each.model_copy(update={"checksum": checksums.get(each.file, each.checksum)})
-        for each in manifest.values
-    )
     replaced = _replaced(find_manifest(state), manifest)
-    manifest = manifest.model_copy(update={"values": values, "replaced": replaced})
+
+    def summed(files: tuple[PartFile, ...] | None) -> tuple[PartFile, ...] | None:
+        return files and tuple(
+            each.model_copy(update={"checksum": checksums.get(each.file, each.checksum)})
+            for each in files
+        )
+
+    values, restatements = summed(manifest.values), summed(manifest.restatements)
+    manifest = manifest.model_copy(
+        update={"values": values, "restatements": restatements, "replaced": replaced}
+    )
     text = manifest.model_dump_json(indent=1, by_alias=True)
     replace_file(folder / "current.json", text.encode())
     for table in _tables(folder):
@@ -250,10 +234,10 @@ def write_snapshot(state: Path, manifest: Manifest, checksums: Mapping[str, int]
     return manifest
 
 
-def intact_files(state: Path) -> dict[str, ValuesFile]:
+def intact_files(state: Path) -> dict[str, PartFile]:
     """Files of the current revision that are there and whole, by the fingerprint of their rows."""
     before = find_manifest(state)
-    files = before.values if before is not None else ()
+    files = (*before.values, *(before.restatements or ())) if before is not None else ()
     return {
         each.fingerprint: each
         for each in files
@@ -344,7 +328,7 @@ def _read_values(state: Path, manifest: Manifest) -> pl.DataFrame:
     """All values of a revision, in the order of its files."""
     import polars as pl
 
-    tables = [_read_table(state, each.file) for each in manifest.values]
+    tables = [read_table(state, each.file) for each in manifest.values]
     values = pl.concat(map(with_charts, tables), rechunk=False)
     return with_all_columns(values)
 
@@ -364,24 +348,8 @@ def with_charts(values: pl.DataFrame) -> pl.DataFrame:
     return values.with_columns(charts).select(*COLUMNS, *FIRST_COLUMNS)
 
 
-def read_restatements(state: Path, manifest: Manifest) -> pl.DataFrame:
-    """The restatements published with a revision, oldest first; columns of RESTATEMENT_COLUMNS.
-
-    Raises PublishError when they are not there: written by an older release, or replaced since.
-    """
-    if not manifest.restatements:
-        raise PublishError(
-            f"{published_dir(state) / 'current.json'}: written by a release that did not publish"
-            " restatements; run 'sqm run'"
-        )
-    try:
-        return _read_table(state, manifest.restatements)
-    except FileNotFoundError as error:
-        path = published_dir(state) / manifest.restatements
-        raise PublishError(f"{path}: it is gone, newer ones were published; try again") from error
-
-
-def _read_table(state: Path, name: str) -> pl.DataFrame:
+def read_table(state: Path, name: str) -> pl.DataFrame:
+    """The rows of a published file; raises FileNotFoundError when it is not there any more."""
     import polars as pl
 
     return pl.read_parquet((published_dir(state) / name).read_bytes())

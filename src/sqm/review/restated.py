@@ -28,7 +28,7 @@ _NO_DIFFERENCE = 1e-9  # relative, as in the ledger
 class Restatements:
     """The restatements published with a snapshot, and the review that they are told since."""
 
-    table: pl.DataFrame  # columns of snapshot.RESTATEMENT_COLUMNS
+    table: pl.DataFrame  # columns of restated_parts.RESTATEMENT_COLUMNS
     last: Reviewed | None  # None: there was none; told since the month began
 
 
