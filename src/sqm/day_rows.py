@@ -14,11 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import duckdb
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 
 from sqm.affected import DATABASE, Span, exchange_table, shared
+from sqm.amounts import exchange_amounts
 from sqm.changes import consume_changes
 from sqm.compute import Computation, make_day_rows, run_steps
 from sqm.errors import WarehouseError
@@ -218,7 +216,7 @@ def _make_lists(connection: duckdb.DuckDBPyConnection, scan: Scan, source: str) 
     rows = read_frame(connection, f"select {_KEYS}, {columns} from {source}")
     try:
         made = {
-            column: _exchange(rows[column], rows[f"gone_{column}"], rows[f"come_{column}"])
+            column: exchange_amounts(rows[column], rows[f"gone_{column}"], rows[f"come_{column}"])
             for column in lists
         }
     except LookupError as error:
@@ -226,73 +224,11 @@ def _make_lists(connection: duckdb.DuckDBPyConnection, scan: Scan, source: str) 
     make_table(connection, "new_lists", rows.select(*_KEY).with_columns(**made))
 
 
-def _exchange(kept: pl.Series, gone: pl.Series, come: pl.Series) -> pl.Series:
-    """Each list of `kept` without the amounts in `gone`, each once, and with those in `come`.
-
-    Raises LookupError when an amount that is gone was not there.
-    """
-    (old, begins), (less, firsts), (more, comes) = map(_flat, (kept, gone, come))
-    old = old.copy()
-    taken = _find(less.copy(), firsts, old, begins)
-    rows = np.arange(len(kept))
-    row_of_left = np.delete(np.repeat(rows, np.diff(begins)), taken)
-    amounts = pl.DataFrame(
-        {
-            "row": np.concatenate([row_of_left, np.repeat(rows, np.diff(comes))]),
-            "amounts": np.concatenate([np.delete(old, taken), more]),
-        }
-    )
-    grouped = amounts.group_by("row").agg("amounts")
-    placed = pl.DataFrame({"row": rows}).join(grouped, on="row", how="left", maintain_order="left")
-    return placed["amounts"]
-
-
-def _find(
-    less: NDArray[np.float64],
-    firsts: NDArray[np.int64],
-    old: NDArray[np.float64],
-    begins: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """Where in `old` each amount of `less` is, none twice; puts the lists concerned in order."""
-    found = np.empty(less.size, np.int64)
-    changed = np.flatnonzero(np.diff(firsts))
-    slices = (x.tolist() for b in (begins, firsts) for x in (b[changed], b[changed + 1]))
-    for begin, end, first, last in zip(*slices, strict=True):
-        ordered, wanted = old[begin:end], less[first:last]
-        ordered.sort()
-        wanted.sort()
-        found[first:last] = begin + ordered.searchsorted(wanted)
-    rows = np.repeat(np.arange(firsts.size - 1), np.diff(firsts))
-    found += _times_before(rows, less)
-    is_beyond = found >= begins[rows + 1]
-    if is_beyond.any() or not np.array_equal(old[found], less, equal_nan=True):
-        raise LookupError("an amount that is gone was not there")
-    return found
-
-
-def _times_before(rows: NDArray[np.int64], ordered: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many equal amounts of its row stand before each; amounts are in order in each row."""
-    places = np.arange(rows.size)
-    unknown = np.isnan(ordered)
-    is_again = (rows[1:] == rows[:-1]) & (
-        (ordered[1:] == ordered[:-1]) | (unknown[1:] & unknown[:-1])
-    )
-    is_first = np.concatenate([[True], ~is_again])[: rows.size]
-    return places - np.maximum.accumulate(np.where(is_first, places, 0))
-
-
 def _changed_by_others(scan: str) -> WarehouseError:
     return WarehouseError(
         f"warehouse: days.{scan} does not have what changed records counted for: they were changed"
         " by something else than a run; compute everything anew with 'sqm run --full'"
     )
-
-
-def _flat(lists: pl.Series) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The amounts of all lists, and where each begins, with the end of the last."""
-    lengths = lists.list.len().fill_null(0).to_numpy()
-    values = lists.explode(empty_as_null=False, keep_nulls=False).cast(pl.Float64).to_numpy()
-    return values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def _replace(connection: duckdb.DuckDBPyConnection, scan: Scan, fingerprint: str) -> None:
