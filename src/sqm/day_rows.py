@@ -8,10 +8,10 @@ time they lie. Rows that differ afterwards are noted in `sqm.touched_rows`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 
 import duckdb
 
@@ -22,10 +22,11 @@ from sqm.compute import Computation, make_day_rows, run_steps
 from sqm.errors import WarehouseError
 from sqm.expressions import quote
 from sqm.frames import drop_tables, make_table, read_frame
+from sqm.lookups import Lookup
 from sqm.measures import RECORDS, Scan
 from sqm.plan import Scope
 from sqm.records import RecordType
-from sqm.side_by_side import processors, side_by_side
+from sqm.side_by_side import Task, do_tasks
 from sqm.states import hide_records, make_states
 from sqm.touched import ROWS
 from sqm.transactions import transaction
@@ -102,11 +103,8 @@ def _exchange_records(
     types and the scans of each are worked on side by side.
     """
     work = _Exchange(connection, asked, scans, since)
-    by_type: dict[str, list[Scan]] = {}
-    for scan in scans:
-        by_type.setdefault(scan.records.name, []).append(scan)
-    found = side_by_side(connection, work.exchange, by_type.values())
-    return sorted(name for names in found for name in names)
+    work.do()
+    return sorted(work.differing)
 
 
 class _Exchange:
@@ -121,49 +119,77 @@ class _Exchange:
     ) -> None:
         self._connection = connection
         self._asked = asked
+        self._scans = scans
         self._span = Span(since, asked.moment)
         self._then = replace(asked, as_of=since.replace(tzinfo=UTC))
         names = frozenset(scan.name for scan in scans)
         plan = asked.plan(Scope(names, exchange=self._span))
         self._steps = {step.table: step for step in plan.day_rows}
-        self._processors = processors(connection)
+        self._affected: set[str] = set()  # record types
+        self.differing: set[str] = set()  # scans
 
-    def exchange(self, scans: Sequence[Scan]) -> list[str]:
-        """The names of those of these scans, of one record type, whose day rows differ."""
-        with self._connection.cursor() as own:
-            if not make_states(own, scans, self._span):
-                return []
-        records = scans[0].records
-        names = dict.fromkeys(look.name for scan in scans for look in scan.lookups.values())
-        with ThreadPoolExecutor(self._processors) as pool:
-            found = {name: pool.submit(self._look_up, records, name) for name in names}
-            # those that wait for look-ups come last
-            merged = {
-                scan.name: pool.submit(self._merge, scan, found)
-                for scan in sorted(scans, key=lambda scan: len(scan.lookups))
-            }
-            return [name for name, differs in merged.items() if differs.result()]
+    def do(self) -> None:
+        """Exchange what all affected records count for; the longest ways begin first."""
+        by_type: dict[str, list[Scan]] = {}
+        for scan in self._scans:
+            by_type.setdefault(scan.records.name, []).append(scan)
+        finding = [
+            Task(f"found {name}", partial(self._find, scans))
+            for name, scans in sorted(by_type.items(), key=lambda each: -sum(map(_length, each[1])))
+        ]
+        looking = {
+            look.name: Task(
+                look.name, partial(self._look_up, look), frozenset([f"found {look.records.name}"])
+            )
+            for scan in self._scans
+            for look in scan.lookups.values()
+        }
+        merging = [
+            Task(
+                scan.name,
+                partial(self._merge, scan),
+                frozenset([f"found {scan.records.name}", *_lookups_of(scan)]),
+            )
+            for scan in sorted(self._scans, key=_length, reverse=True)
+        ]
+        do_tasks(self._connection, [*finding, *looking.values(), *merging], len(by_type))
 
-    def _look_up(self, records: RecordType, name: str) -> None:
+    def _find(self, scans: Sequence[Scan]) -> None:
+        """Find the affected records of one type."""
         with self._connection.cursor() as own:
-            self._run(own, records, name)
+            if make_states(own, scans, self._span):
+                self._affected.add(scans[0].records.name)
 
-    def _merge(self, scan: Scan, found: Mapping[str, Future[None]]) -> bool:
-        """Make `merged_<scan>`; whether anything differs."""
+    def _look_up(self, lookup: Lookup) -> None:
+        if lookup.records.name in self._affected:
+            with self._connection.cursor() as own:
+                self._run(own, lookup.records, lookup.name)
+
+    def _merge(self, scan: Scan) -> None:
+        """Make `merged_<scan>`, if anything differs."""
+        if scan.records.name not in self._affected:
+            return
         with self._connection.cursor() as own:
-            for name in {look.name for look in scan.lookups.values()}:
-                found[name].result()
+            for name in _lookups_of(scan):
                 own.execute(f"create temp view {name} as from {shared(name)}")
             self._run(own, scan.records, exchange_table(scan.name))
-            if not own.execute(f"from {exchange_table(scan.name)} limit 1").fetchall():
-                return False
-            _make_merged(own, scan)
-        return True
+            if own.execute(f"from {exchange_table(scan.name)} limit 1").fetchall():
+                _make_merged(own, scan)
+                self.differing.add(scan.name)
 
     def _run(self, own: duckdb.DuckDBPyConnection, records: RecordType, table: str) -> None:
         """Make a table of the plan out of the affected records."""
         hide_records(own, records, self._span, self._then.today, self._asked.today)
         run_steps(own, [self._steps[""], self._steps[table]], self._asked)
+
+
+def _lookups_of(scan: Scan) -> set[str]:
+    return {lookup.name for lookup in scan.lookups.values()}
+
+
+def _length(scan: Scan) -> int:
+    """How long it takes, roughly, to exchange what records count for in a scan."""
+    return len(scan.measures) + 5 * len(_lookups_of(scan)) + 10 * len(scan.lists)
 
 
 def _merge(connection: duckdb.DuckDBPyConnection, scans: Sequence[str]) -> None:
