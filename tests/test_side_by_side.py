@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from threading import Barrier
+
 import duckdb
 import pytest
 
-from sqm.side_by_side import side_by_side
+from sqm.side_by_side import Task, do_tasks, side_by_side
 
 
 @pytest.fixture
@@ -36,3 +39,49 @@ def test_an_error_is_told_and_leaves_the_threads_as_they_were(connection):
         side_by_side(connection, work, [1, 0, 2])
 
     assert threads(connection) == 4
+
+
+def test_of_the_tasks_that_could_begin_the_first_listed_does():
+    begun: list[str] = []
+    needs = {"third": {"first", "second"}, "first": set(), "last": set(), "second": {"first"}}
+    tasks = [Task(n, partial(begun.append, n), frozenset(of)) for n, of in needs.items()]
+
+    do_tasks(duckdb.connect(config={"threads": 1}), tasks, 2)
+
+    assert begun == ["first", "last", "second", "third"]
+
+
+def test_tasks_that_wait_for_none_are_done_at_the_same_time(connection):
+    both = Barrier(2, timeout=20)
+
+    do_tasks(connection, [Task(name, lambda: both.wait() and None) for name in "ab"], 2)
+
+    assert both.n_waiting == 0
+
+
+def test_while_tasks_are_done_duckdb_has_a_thread_less_for_each_further_chain(connection):
+    seen: list[int] = []
+
+    def look() -> None:
+        with connection.cursor() as own:
+            seen.append(threads(own))
+
+    for chains in (0, 1, 2, 9):
+        do_tasks(connection, [Task("look", look)], chains)
+
+    assert seen == [4, 4, 3, 1]
+    assert threads(connection) == 4
+
+
+def test_after_an_error_no_task_begins():
+    connection, begun = duckdb.connect(config={"threads": 2}), list[str]()
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    tasks = [Task("wrong", fail), Task("next", partial(begun.append, "next"), frozenset(["wrong"]))]
+    with pytest.raises(ZeroDivisionError):
+        do_tasks(connection, tasks, 2)
+
+    assert begun == []
+    assert threads(connection) == 2

@@ -343,6 +343,31 @@ def test_a_record_with_a_new_neighbour_keeps_those_that_it_has_otherwise(first, 
     assert counts(values, "both")["2026-02"] == 1
 
 
+def test_a_neighbour_that_only_answers_is_known_by_what_makes_it_count():
+    again = {"same": "asset_id", "event": "created_at", "after": "created_at", "within_days": 5}
+    repeats = kpi("count", "repeats", records="jobs", at="created_at", where="again",
+                  related={"again": again | {"where": "status <> 'cancelled'"}},
+                  unit="records", windows=["month"])  # fmt: skip
+    warehouse = Warehouse("UTC", [repeats])
+    warehouse.apply(
+        {
+            "1": at("2026-02-12 08:00") | {"asset_id": "A", "status": "completed"},
+            "2": at("2026-02-12 08:00") | {"asset_id": "B", "status": "cancelled"},
+        }
+    )
+    assert counts(warehouse.update(datetime(2026, 2, 20)), "repeats")["2026-02"] == 0  # noqa: DTZ001
+    warehouse.apply(
+        {
+            "3": at("2026-02-10 08:00") | {"asset_id": "A"},
+            "4": at("2026-02-10 08:00") | {"asset_id": "B"},
+        }
+    )
+
+    values = warehouse.update(datetime(2026, 2, 21))  # noqa: DTZ001
+
+    assert counts(values, "repeats")["2026-02"] == 1
+
+
 def test_days_stay_touched_until_the_values_are_kept(two_months: Warehouse):
     as_of = datetime(2026, 2, 21)  # noqa: DTZ001
     two_months.apply({"3": at("2026-01-11 08:00")})

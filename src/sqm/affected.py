@@ -62,6 +62,15 @@ def is_affected_sql(scan: Scan, span: Span) -> str:
     return f"({' or '.join(ways)})"
 
 
+def widest(relations: Iterable[Related]) -> list[Related]:
+    """The relations, those as one that differ in their limits and in which others count."""
+    limits: dict[Related, int] = {}
+    for relation in relations:
+        question = relation.model_copy(update={"within_days": 1, "where": None})
+        limits[question] = max(limits.get(question, 0), relation.within_days)
+    return [question.model_copy(update={"within_days": days}) for question, days in limits.items()]
+
+
 def reach_of(relations: Iterable[Related]) -> dict[tuple[str, str], Reach]:
     """Where records lie that may ask about others, or answer, by what is the same and a timestamp.
 

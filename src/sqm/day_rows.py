@@ -8,26 +8,25 @@ time they lie. Rows that differ afterwards are noted in `sqm.touched_rows`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 
 import duckdb
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 
 from sqm.affected import DATABASE, Span, exchange_table, shared
+from sqm.amounts import exchange_amounts
 from sqm.changes import consume_changes
 from sqm.compute import Computation, make_day_rows, run_steps
 from sqm.errors import WarehouseError
 from sqm.expressions import quote
 from sqm.frames import drop_tables, make_table, read_frame
+from sqm.lookups import Lookup
 from sqm.measures import RECORDS, Scan
 from sqm.plan import Scope
 from sqm.records import RecordType
-from sqm.side_by_side import processors, side_by_side
+from sqm.side_by_side import Task, do_tasks
 from sqm.states import hide_records, make_states
 from sqm.touched import ROWS
 from sqm.transactions import transaction
@@ -104,11 +103,8 @@ def _exchange_records(
     types and the scans of each are worked on side by side.
     """
     work = _Exchange(connection, asked, scans, since)
-    by_type: dict[str, list[Scan]] = {}
-    for scan in scans:
-        by_type.setdefault(scan.records.name, []).append(scan)
-    found = side_by_side(connection, work.exchange, by_type.values())
-    return sorted(name for names in found for name in names)
+    work.do()
+    return sorted(work.differing)
 
 
 class _Exchange:
@@ -123,49 +119,77 @@ class _Exchange:
     ) -> None:
         self._connection = connection
         self._asked = asked
+        self._scans = scans
         self._span = Span(since, asked.moment)
         self._then = replace(asked, as_of=since.replace(tzinfo=UTC))
         names = frozenset(scan.name for scan in scans)
         plan = asked.plan(Scope(names, exchange=self._span))
         self._steps = {step.table: step for step in plan.day_rows}
-        self._processors = processors(connection)
+        self._affected: set[str] = set()  # record types
+        self.differing: set[str] = set()  # scans
 
-    def exchange(self, scans: Sequence[Scan]) -> list[str]:
-        """The names of those of these scans, of one record type, whose day rows differ."""
-        with self._connection.cursor() as own:
-            if not make_states(own, scans, self._span):
-                return []
-        records = scans[0].records
-        names = dict.fromkeys(look.name for scan in scans for look in scan.lookups.values())
-        with ThreadPoolExecutor(self._processors) as pool:
-            found = {name: pool.submit(self._look_up, records, name) for name in names}
-            # those that wait for look-ups come last
-            merged = {
-                scan.name: pool.submit(self._merge, scan, found)
-                for scan in sorted(scans, key=lambda scan: len(scan.lookups))
-            }
-            return [name for name, differs in merged.items() if differs.result()]
+    def do(self) -> None:
+        """Exchange what all affected records count for; the longest ways begin first."""
+        by_type: dict[str, list[Scan]] = {}
+        for scan in self._scans:
+            by_type.setdefault(scan.records.name, []).append(scan)
+        finding = [
+            Task(f"found {name}", partial(self._find, scans))
+            for name, scans in sorted(by_type.items(), key=lambda each: -sum(map(_length, each[1])))
+        ]
+        looking = {
+            look.name: Task(
+                look.name, partial(self._look_up, look), frozenset([f"found {look.records.name}"])
+            )
+            for scan in self._scans
+            for look in scan.lookups.values()
+        }
+        merging = [
+            Task(
+                scan.name,
+                partial(self._merge, scan),
+                frozenset([f"found {scan.records.name}", *_lookups_of(scan)]),
+            )
+            for scan in sorted(self._scans, key=_length, reverse=True)
+        ]
+        do_tasks(self._connection, [*finding, *looking.values(), *merging], len(by_type))
 
-    def _look_up(self, records: RecordType, name: str) -> None:
+    def _find(self, scans: Sequence[Scan]) -> None:
+        """Find the affected records of one type."""
         with self._connection.cursor() as own:
-            self._run(own, records, name)
+            if make_states(own, scans, self._span):
+                self._affected.add(scans[0].records.name)
 
-    def _merge(self, scan: Scan, found: Mapping[str, Future[None]]) -> bool:
-        """Make `merged_<scan>`; whether anything differs."""
+    def _look_up(self, lookup: Lookup) -> None:
+        if lookup.records.name in self._affected:
+            with self._connection.cursor() as own:
+                self._run(own, lookup.records, lookup.name)
+
+    def _merge(self, scan: Scan) -> None:
+        """Make `merged_<scan>`, if anything differs."""
+        if scan.records.name not in self._affected:
+            return
         with self._connection.cursor() as own:
-            for name in {look.name for look in scan.lookups.values()}:
-                found[name].result()
+            for name in _lookups_of(scan):
                 own.execute(f"create temp view {name} as from {shared(name)}")
             self._run(own, scan.records, exchange_table(scan.name))
-            if not own.execute(f"from {exchange_table(scan.name)} limit 1").fetchall():
-                return False
-            _make_merged(own, scan)
-        return True
+            if own.execute(f"from {exchange_table(scan.name)} limit 1").fetchall():
+                _make_merged(own, scan)
+                self.differing.add(scan.name)
 
     def _run(self, own: duckdb.DuckDBPyConnection, records: RecordType, table: str) -> None:
         """Make a table of the plan out of the affected records."""
         hide_records(own, records, self._span, self._then.today, self._asked.today)
         run_steps(own, [self._steps[""], self._steps[table]], self._asked)
+
+
+def _lookups_of(scan: Scan) -> set[str]:
+    return {lookup.name for lookup in scan.lookups.values()}
+
+
+def _length(scan: Scan) -> int:
+    """How long it takes, roughly, to exchange what records count for in a scan."""
+    return len(scan.measures) + 5 * len(_lookups_of(scan)) + 10 * len(scan.lists)
 
 
 def _merge(connection: duckdb.DuckDBPyConnection, scans: Sequence[str]) -> None:
@@ -218,7 +242,7 @@ def _make_lists(connection: duckdb.DuckDBPyConnection, scan: Scan, source: str) 
     rows = read_frame(connection, f"select {_KEYS}, {columns} from {source}")
     try:
         made = {
-            column: _exchange(rows[column], rows[f"gone_{column}"], rows[f"come_{column}"])
+            column: exchange_amounts(rows[column], rows[f"gone_{column}"], rows[f"come_{column}"])
             for column in lists
         }
     except LookupError as error:
@@ -226,73 +250,11 @@ def _make_lists(connection: duckdb.DuckDBPyConnection, scan: Scan, source: str) 
     make_table(connection, "new_lists", rows.select(*_KEY).with_columns(**made))
 
 
-def _exchange(kept: pl.Series, gone: pl.Series, come: pl.Series) -> pl.Series:
-    """Each list of `kept` without the amounts in `gone`, each once, and with those in `come`.
-
-    Raises LookupError when an amount that is gone was not there.
-    """
-    (old, begins), (less, firsts), (more, comes) = map(_flat, (kept, gone, come))
-    old = old.copy()
-    taken = _find(less.copy(), firsts, old, begins)
-    rows = np.arange(len(kept))
-    row_of_left = np.delete(np.repeat(rows, np.diff(begins)), taken)
-    amounts = pl.DataFrame(
-        {
-            "row": np.concatenate([row_of_left, np.repeat(rows, np.diff(comes))]),
-            "amounts": np.concatenate([np.delete(old, taken), more]),
-        }
-    )
-    grouped = amounts.group_by("row").agg("amounts")
-    placed = pl.DataFrame({"row": rows}).join(grouped, on="row", how="left", maintain_order="left")
-    return placed["amounts"]
-
-
-def _find(
-    less: NDArray[np.float64],
-    firsts: NDArray[np.int64],
-    old: NDArray[np.float64],
-    begins: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """Where in `old` each amount of `less` is, none twice; puts the lists concerned in order."""
-    found = np.empty(less.size, np.int64)
-    changed = np.flatnonzero(np.diff(firsts))
-    slices = (x.tolist() for b in (begins, firsts) for x in (b[changed], b[changed + 1]))
-    for begin, end, first, last in zip(*slices, strict=True):
-        ordered, wanted = old[begin:end], less[first:last]
-        ordered.sort()
-        wanted.sort()
-        found[first:last] = begin + ordered.searchsorted(wanted)
-    rows = np.repeat(np.arange(firsts.size - 1), np.diff(firsts))
-    found += _times_before(rows, less)
-    is_beyond = found >= begins[rows + 1]
-    if is_beyond.any() or not np.array_equal(old[found], less, equal_nan=True):
-        raise LookupError("an amount that is gone was not there")
-    return found
-
-
-def _times_before(rows: NDArray[np.int64], ordered: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many equal amounts of its row stand before each; amounts are in order in each row."""
-    places = np.arange(rows.size)
-    unknown = np.isnan(ordered)
-    is_again = (rows[1:] == rows[:-1]) & (
-        (ordered[1:] == ordered[:-1]) | (unknown[1:] & unknown[:-1])
-    )
-    is_first = np.concatenate([[True], ~is_again])[: rows.size]
-    return places - np.maximum.accumulate(np.where(is_first, places, 0))
-
-
 def _changed_by_others(scan: str) -> WarehouseError:
     return WarehouseError(
         f"warehouse: days.{scan} does not have what changed records counted for: they were changed"
         " by something else than a run; compute everything anew with 'sqm run --full'"
     )
-
-
-def _flat(lists: pl.Series) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The amounts of all lists, and where each begins, with the end of the last."""
-    lengths = lists.list.len().fill_null(0).to_numpy()
-    values = lists.explode(empty_as_null=False, keep_nulls=False).cast(pl.Float64).to_numpy()
-    return values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def _replace(connection: duckdb.DuckDBPyConnection, scan: Scan, fingerprint: str) -> None:

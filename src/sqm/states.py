@@ -27,6 +27,7 @@ from sqm.affected import (
     related_places_sql,
     shared,
     used_columns,
+    widest,
 )
 from sqm.changes import before_table, is_changed_sql
 from sqm.expressions import quote
@@ -48,19 +49,29 @@ def make_states(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan], sp
     found = f"select 1 from _places union all select 1 from {before} limit 1"
     if not connection.execute(found).fetchall():
         return False
-    places = [f"select place, false as {IS_RELATED} from _places"]
     asking = [scan for scan in scans if scan.marks]
-    if asking and _make_related(connection, asking, is_changed, span):
-        places += ["select place, false from _near", "select place, true from _related"]
+    near = _make_related(connection, asking, is_changed, span) if asking else ()
+    listed = f"select place, false as {IS_RELATED} from _places"
+    if near:
+        listed += "\nunion all\nselect place, true from _related"
     columns = ", ".join(map(quote, used_columns(records, map(_texts_of, scans))))
-    all_places = "\nunion all\n".join(places)
-    connection.execute(
-        f"create table {_found(records)} as\n"
+    parts = [
         f"select {columns}, {is_changed} as {IS_CHANGED}, {IS_RELATED}, true as _is_kept\n"
-        f"from {quote(records.name)} join (\n"
-        f"  select place, bool_or({IS_RELATED}) as {IS_RELATED} from (\n{all_places}\n)"
-        " group by place\n) on rowid = place\n"
-        f"union all\nselect {columns}, true, false, false from {before}"
+        f"from {quote(records.name)} join _counting on rowid = place",
+        f"select {columns}, true as {IS_CHANGED}, false as {IS_RELATED}, false as _is_kept\n"
+        f"from {before}",
+    ]
+    if near:
+        # of those that only answer nothing else is read
+        parts.append(
+            f"select {', '.join(map(quote, near))}, false as {IS_CHANGED}, false as {IS_RELATED},"
+            " true as _is_kept\nfrom _near anti join _counting using (place)"
+        )
+    rows = "\nunion all by name\n".join(parts)
+    connection.execute(
+        f"create table {_found(records)} as\nwith _counting as materialized (\n"
+        f"  select place, bool_or({IS_RELATED}) as {IS_RELATED} from (\n{listed}\n)"
+        f" group by place\n)\n{rows}"
     )
     return True
 
@@ -91,16 +102,17 @@ def _found(records: RecordType) -> str:
 
 def _make_related(
     connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan], is_changed: str, span: Span
-) -> bool:
-    """What may be related to records asked for; whether anything can be.
+) -> tuple[str, ...]:
+    """What may be related to records asked for; the columns known of it, none if nothing can be.
 
     The tables `_asked`, of records that ask in these scans or have become answers, `_near`, of all
     that may be related to them, and `_related`, of those to which one asked for may be the answer.
     """
     records = scans[0].records
-    relations = list(dict.fromkeys(relation for scan in scans for relation in scan.marks))
-    columns = sorted({c for r in relations for c in (r.same, r.event, r.anchor)})
-    listed = ", ".join(map(quote, columns))
+    marks = [relation for scan in scans for relation in scan.marks]
+    columns = used_columns(records, map(repr, marks))
+    relations = widest(marks)
+    listed = ", ".join(sorted({quote(c) for r in relations for c in (r.same, r.event, r.anchor)}))
     _make(
         connection,
         "_asked",
@@ -112,7 +124,7 @@ def _make_related(
     [moments] = connection.execute(reach_sql(reaches.values(), "_asked")).fetchall()
     near = near_sql(records, reaches, "_asked", moments, columns)
     if not near:
-        return False
+        return ()
     _make(connection, "_near", near)
     related = related_places_sql(relations, "_near", "_asked", span)
     _make(connection, "_related", f"from _near where place in (\n{related}\n)")
@@ -120,7 +132,7 @@ def _make_related(
         ends = dict(zip(reaches, zip(moments[::2], moments[1::2], strict=True), strict=True))
         for relation in relations:
             _add_answers(connection, records, relation, columns, ends)
-    return True
+    return columns
 
 
 def _add_answers(

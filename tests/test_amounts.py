@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqm.day_rows import _exchange
+from sqm.amounts import exchange_amounts
 
 Lists = list[list[float] | None]
 
@@ -21,7 +21,7 @@ def lists(rows: Lists) -> pl.Series:
 
 def exchanged(kept: Lists, gone: Lists, come: Lists) -> Lists:
     """The lists in ascending order."""
-    return _exchange(lists(kept), lists(gone), lists(come)).list.sort().to_list()
+    return exchange_amounts(lists(kept), lists(gone), lists(come)).list.sort().to_list()
 
 
 def test_amounts_that_are_gone_leave_once_and_those_that_came_are_added():
