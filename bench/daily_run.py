@@ -40,7 +40,7 @@ NEW_AND_CORRECTED = {"jobs": (23_000, 2_300), "tickets": (7_000, 700)}
 SINCE = {"jobs": "created_at", "tickets": "opened_at"}
 CLOSED = {"jobs": "completed_at", "tickets": "resolved_at"}
 ABOUT_THE_DEMO = ("known_region", "known_product", "known_team")  # rules that name its own
-STEPS = ("pull", "validate, accept", "compute", "publish", "settle")
+STEPS = ("open", "pull", "validate, accept", "compute", "publish", "settle")
 
 
 def main() -> None:
@@ -145,8 +145,12 @@ def _run(
     """A run, as `sqm run` has it; seconds on the wall, and the values that it published."""
     spent = dict.fromkeys(STEPS, 0.0)
     began = time.perf_counter()
-    with pipeline.running(project, lambda: as_of, as_of, lambda _: None) as run:
-        _take_steps(project, run, as_of, full, spent)
+    pulls = pipeline.Pulls(project, full)
+    with pipeline.running(
+        project, lambda: as_of, as_of, lambda _: None, meanwhile=pulls.begun
+    ) as run:
+        spent["open"] = time.perf_counter() - began
+        _take_steps(project, run, pulls, as_of, full, spent)
         ended = time.perf_counter()
     total = time.perf_counter() - began
     spent["settle"] = time.perf_counter() - ended
@@ -156,7 +160,12 @@ def _run(
 
 
 def _take_steps(
-    project: Project, run: Run, as_of: datetime, full: bool, spent: dict[str, float]
+    project: Project,
+    run: Run,
+    pulls: pipeline.Pulls,
+    as_of: datetime,
+    full: bool,
+    spent: dict[str, float],
 ) -> None:
     @contextmanager
     def timed(step: str) -> Iterator[None]:
@@ -165,7 +174,7 @@ def _take_steps(
         spent[step] = time.perf_counter() - began
 
     with timed("pull"):
-        for _ in pipeline.pull_sources(project, run, full, len(STEPS)):
+        for _ in pulls.done(run, len(STEPS)):
             pass
     with timed("validate, accept"):
         validated = pipeline.validate(project, run)

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
+from sqm.cursor_file import last_cursors
 from sqm.project import Project, load_project
-from sqm.pull import Pulled, last_cursor, note_pull, pull_source
+from sqm.pull import Pulled, note_pull, pull_source
 from sqm.sources import numbered_rows
 from sqm.staging_file import open_staging, open_with_staging
 from sqm.warehouse import open_warehouse
@@ -47,7 +48,7 @@ def pull_into(
 ) -> Pulled:
     """Pull one source, as the step does."""
     with open_warehouse(project) as connection:
-        cursor = None if full else last_cursor(connection, source)
+        cursor = None if full else last_cursors(connection).get(source)
     with open_staging(project, source) as connection:
         pulled = pull_source(connection, project, source, key, STARTED_AT, cursor)
     with open_with_staging(project) as connection:

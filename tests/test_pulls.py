@@ -19,8 +19,8 @@ from projects import parcels
 from pulling import COLUMNS
 from web import Asked, Say, Web, serving
 
-from sqm import pipeline, pulls
-from sqm.errors import SourceError
+from sqm import pipeline, pulls, warehouse
+from sqm.errors import SourceError, WarehouseError
 from sqm.patience import Abandoned, Patience, wait
 from sqm.project import Project, load_project
 
@@ -52,6 +52,10 @@ def project_of(root: Path, **reads: dict[str, Any]) -> Project:
     text = yaml.safe_dump({"project": "Desk", "sources": sources}, sort_keys=False)
     (root / "sqm.yaml").write_text(text, encoding="utf-8")
     return load_project(root)
+
+
+def still_pulling() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "pull"]
 
 
 def pulled(project: Project) -> list[str]:
@@ -112,7 +116,7 @@ def test_the_first_error_ends_the_other_pulls(web, tmp_path, monkeypatch, asks):
     assert time.monotonic() - began < LONG / 2
     assert "/later" not in [asked.path for asked in web.asked]
     assert sorted(project.state.glob("staging*")) == []
-    assert [thread for thread in threading.enumerate() if "work" in thread.name] == []
+    assert still_pulling() == []
     assert pipeline.read_runs(project.state)[0].state == "failed"
 
 
@@ -188,3 +192,87 @@ def test_great_expectations_is_loaded_while_sources_are_pulled(make_project):
 
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "published revision 1" in ran.stdout
+
+
+def increments(root: Path, web: Web) -> Project:
+    """A project with one source of tickets, asked for those opened since the last run."""
+    read = {"http": f"{web.url}/tickets", "params": {"since": "{cursor}"}}
+    source = {
+        "records": "tickets",
+        "read": read,
+        "columns": COLUMNS,
+        "incremental": {"cursor": "opened", "overlap": "1h"},
+    }
+    text = yaml.safe_dump({"project": "Desk", "sources": {"desk": source}}, sort_keys=False)
+    (root / "sqm.yaml").write_text(text, encoding="utf-8")
+    return load_project(root)
+
+
+def accepted(project: Project) -> int:
+    return (
+        pipeline.refresh(project, lambda: NOON, None, lambda _: None).manifest.sources[0].accepted
+    )
+
+
+def test_sources_are_asked_while_the_warehouse_is_opened(web, tmp_path, monkeypatch):
+    web.says(Say([ticket("T1")]))
+    project = increments(tmp_path, web)
+    accepted(project)
+    connect = warehouse._connect
+    asked_before = len(web.asked)
+
+    def once_asked(path: Path) -> Any:
+        end = time.monotonic() + 20
+        while len(web.asked) == asked_before and time.monotonic() < end:
+            time.sleep(0.02)
+        return connect(path)
+
+    monkeypatch.setattr(warehouse, "_connect", once_asked)
+    began = time.monotonic()
+
+    accepted(project)
+
+    assert time.monotonic() - began < LONG / 2
+    assert [asked.params.get("since") for asked in web.asked] == [None, "2026-11-02 09:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked"),
+    [
+        # of a run that accepted more, and whose warehouse was put back since
+        ("2026-11-20 00:00:00", ["2026-11-19 23:00:00", "2026-11-02 09:00:00"]),
+        (None, ["2026-11-02 09:00:00"]),  # the file is gone
+        ("{", ["2026-11-02 09:00:00"]),  # or damaged
+    ],
+)
+def test_what_the_warehouse_says_counts(web, tmp_path, saved, asked):
+    web.says(Say([ticket("T1")]))
+    project = increments(tmp_path, web)
+    accepted(project)
+    path = project.state / "cursors.json"
+    right = path.read_text(encoding="utf-8")
+    if saved is None:
+        path.unlink()
+    else:
+        path.write_text(right.replace("2026-11-02 10:00:00", saved) if saved != "{" else saved)
+    web.asked.clear()
+    web.says(Say([ticket("T2")]))
+
+    assert accepted(project) == 2
+    assert [request.params.get("since") for request in web.asked] == asked
+    assert path.read_text(encoding="utf-8") == right
+
+
+def test_pulls_end_when_the_warehouse_cannot_be_opened(web, tmp_path):
+    web.says(Say([ticket("T1")]))
+    project = increments(tmp_path, web)
+    accepted(project)
+    web.says(Say(status=503, headers={"Retry-After": f"{LONG:.0f}"}))
+    warehouse.warehouse_path(project).write_bytes(b"not a database" * 100)
+    began = time.monotonic()
+
+    with pytest.raises(WarehouseError, match=r"warehouse\.duckdb"):
+        accepted(project)
+
+    assert time.monotonic() - began < LONG / 2
+    assert still_pulling() == []

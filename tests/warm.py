@@ -38,7 +38,7 @@ TABLES = {  # what must be the same however often a run was killed; not the ids 
     "changes.runs": "*",
 }
 SECTIONS = {  # the parts of a run, and the function that begins each; before the first: `begin`
-    "pull": "pulls.pull_source",
+    "pull": "pulls._pull_source",
     "validate": "pipeline.validate",
     "accept": "pipeline.mark_broken",
     "compute": "pipeline.compute",

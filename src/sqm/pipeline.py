@@ -22,6 +22,7 @@ from sqm.accept import (
 )
 from sqm.basis import bases_of, release_name
 from sqm.compute import Computation, local_date
+from sqm.cursor_file import save_cursors
 from sqm.definitions import counted
 from sqm.files import replace_file
 from sqm.ledger import Provenance
@@ -30,7 +31,7 @@ from sqm.months import closed_stretches, note_review, read_closings, review_befo
 from sqm.parts import Listing, draw_charts, list_parts, read_parts
 from sqm.project import Project
 from sqm.pull import Pulled
-from sqm.pulls import PULLS_AT_ONCE, pull_source, pull_sources
+from sqm.pulls import PULLS_AT_ONCE, Pulls, pull_source
 from sqm.restated_parts import read_restatements, write_restatements
 from sqm.runs import (
     Clock,
@@ -67,6 +68,7 @@ from sqm.windows import add_months, parse_month
 # flows come in here, also for what is defined elsewhere
 __all__ = [
     "PULLS_AT_ONCE",
+    "Pulls",
     "Run",
     "begin_run",
     "noted",
@@ -105,8 +107,9 @@ def refresh(
 
     count = len(project.settings.sources) + 3
     prepare(project.suites.values())
-    with running(project, clock, as_of, say) as run:
-        for pulled in pull_sources(project, run, full, count):
+    pulls = Pulls(project, full)
+    with running(project, clock, as_of, say, meanwhile=pulls.begun) as run:
+        for pulled in pulls.done(run, count):
             say(describe_pull(pulled))
         steps.begin("validate", count - 3, count)
         validated = validate(project, run)
@@ -160,6 +163,7 @@ def validate(project: Project, run: Run) -> Validated:
                 accepted += accept_records(
                     connection, project, record_type, run.run_id, utc_naive(run.started_at)
                 )
+        save_cursors(connection, project.state)
         partial = partial_sources(connection, project)
         if partial:
             again = reports / "readmitted"

@@ -140,12 +140,6 @@ def pull_source(
     )
 
 
-def last_cursor(connection: duckdb.DuckDBPyConnection, name: str) -> str | None:
-    """How far the accepted records of a source reach; None where it has to be read in full."""
-    rows = connection.execute("select cursor from sqm.cursors where source = ?", [name]).fetchall()
-    return rows[0][0] if rows else None
-
-
 def note_pull(connection: duckdb.DuckDBPyConnection, pulled: Pulled, run_id: str) -> None:
     """Note a pull in the warehouse, with the rows that it set aside.
 

@@ -7,7 +7,7 @@ holds the warehouse. The file is written from the warehouse as a run begins and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ from sqm.warehouse import (
 
 Say = Callable[[str], None]
 Clock = Callable[[], datetime]
+Meanwhile = Callable[[datetime], AbstractContextManager[object]]
 LISTED = 1000  # runs in runs.json; a month and a half of hourly ones
 PUBLISHED = "published"
 READMITTED = "readmitted"  # rows from quarantine; the next run publishes what they lead to
@@ -87,18 +88,26 @@ def reports_dir(state: Path, run_id: str) -> Path:
 
 @contextmanager
 def running(
-    project: Project, clock: Clock, as_of: datetime | None, say: Say, done: str = PUBLISHED
+    project: Project,
+    clock: Clock,
+    as_of: datetime | None,
+    say: Say,
+    done: str = PUBLISHED,
+    meanwhile: Meanwhile = nullcontext,
 ) -> Iterator[Run]:
     """Do a whole run inside: hold the project's lock, note how the run begins and how it ends.
 
-    `done`: its state when all went well. Raises WarehouseError when another run is under way, or
-    when the values would go back in time.
+    `done`: its state when all went well. `meanwhile` is given the moment at which the run begins
+    and does what does not need the warehouse, while that is opened; it ends with the run. Raises
+    WarehouseError when another run is under way, or when the values would go back in time.
     """
     with only_run(project.state, clock()) as died:
         if died is not None:
             say(f"the last run did not finish ({died}); this one takes over")
-        with kept_open(project):
-            run = begin_run(project, clock(), as_of)
+        with kept_open(project), ExitStack() as begun:
+            run = begin_run(
+                project, clock(), as_of, lambda now: begun.enter_context(meanwhile(now))
+            )
             with noted(project, run, clock, done):
                 yield run
 
@@ -126,8 +135,16 @@ def noted(project: Project, run: Run, clock: Clock, done: str = PUBLISHED) -> It
         ) from error
 
 
-def begin_run(project: Project, now: datetime, as_of: datetime | None = None) -> Run:
-    """Note that a run begins. `as_of`: argument, else sqm.yaml's, else now.
+def begin_run(
+    project: Project,
+    now: datetime,
+    as_of: datetime | None = None,
+    before_opening: Callable[[datetime], object] = lambda _: None,
+) -> Run:
+    """Note that a run begins at `now`. `as_of`: argument, else sqm.yaml's, else now.
+
+    `before_opening` is called with `now` before the warehouse is opened, when what other runs left
+    in staging is gone.
 
     What killed runs left is put in order first. Raises WarehouseError when it would be now, and
     values of a later moment are published: the clock went back, and they must not follow silently.
@@ -145,6 +162,7 @@ def begin_run(project: Project, now: datetime, as_of: datetime | None = None) ->
         )
     remove_spilled(project)
     remove_staging(project)
+    before_opening(now)
     with open_warehouse(project) as connection:
         for killed in _close_killed_runs(connection, published):
             for folder in reports_dir(project.state, killed).glob("**/"):
