@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -278,6 +278,26 @@ def test_within_a_day_only_what_changed_is_computed_anew(two_months: Warehouse):
     values = two_months.update(datetime(2026, 2, 21, 10))  # noqa: DTZ001
 
     assert counts(values) == {"2026-01": 2, "2026-02": 7}  # February was left as it lay there
+
+
+def test_a_value_stays_where_only_those_on_another_footing_of_its_days_are_touched():
+    closed = kpi("rate", "closed", unit="per_1000", per=1000, windows=["month"],
+                 numerator={"records": "jobs", "at": "completed_at"},
+                 denominator={"records": "jobs", "at": "created_at"})  # fmt: skip
+    warehouse = Warehouse("UTC", [month("made"), closed])
+    warehouse.apply({"1": at("2026-01-10 08:00"), "2": at("2026-01-11 08:00")})
+    warehouse.update(datetime(2026, 2, 20))  # noqa: DTZ001
+    closed_in_january = {"completed_at": datetime(2026, 1, 12)}  # noqa: DTZ001
+    warehouse.apply({"1": at("2026-01-10 08:00") | closed_in_january, "3": at("2026-02-10 08:00")})
+
+    values = warehouse.update(datetime(2026, 2, 20))  # noqa: DTZ001
+
+    rows = values.filter(values["value"] > 0).select("kpi", "period_start", "value").rows()
+    assert sorted(rows) == [
+        ("closed", date(2026, 1, 1), 500.0),
+        ("made", date(2026, 1, 1), 2.0),
+        ("made", date(2026, 2, 1), 1.0),
+    ]
 
 
 def test_an_amount_that_was_never_counted_is_told_of_with_a_remedy():

@@ -23,6 +23,7 @@ from sqm.clock_queries import (
 )
 from sqm.clocks import Clock
 from sqm.effects import with_effects
+from sqm.expressions import literal
 from sqm.frames import drop_tables, make_table, read_frame
 from sqm.judge import Sums, judge_values
 from sqm.kpi import Kpi, Quantile
@@ -31,6 +32,12 @@ from sqm.plan import EVERYTHING, Plan, Result, Scope, make_plan
 from sqm.quantiles import with_quantiles
 from sqm.records import RecordType
 from sqm.statements import Step
+
+# a scan has the periods that are touched on any footing that rests on it
+_TOUCHED_ONLY = (
+    'semi join (\n  select footing as _footing, "window", period_end, level as "by", segment\n'
+    '  from touched_periods\n) using (_footing, "window", period_end, "by", segment)'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +143,16 @@ def _fetch_rows(connection: duckdb.DuckDBPyConnection, plan: Plan) -> dict[str, 
     """The rows of all results, by their SQL; asked for at once, which spares a round trip each."""
     results = [*plan.results.values(), *plan.unadjusted.values()]
     results += [result for each in plan.removed.values() for result in each.values()]
-    queries = list(dict.fromkeys(result.rows.sql for result in results))
+    queries = {result.rows.sql: result.footing for result in results}
     if not queries:
         return {}
-    each = [f"select {n} as _query, * from (\n{sql}\n)" for n, sql in enumerate(queries)]
-    rows = read_frame(connection, "\nunion all by name\n".join(each))
+    sql = "\nunion all by name\n".join(
+        f"select {n} as _query, {literal(footing)} as _footing, * from (\n{sql}\n)"
+        for n, (sql, footing) in enumerate(queries.items())
+    )
+    if plan.is_by_period:
+        sql = f"from (\n{sql}\n)\n{_TOUCHED_ONLY}"
+    rows = read_frame(connection, sql).drop("_footing")
     nothing = rows.clear().drop("_query")
     parts = rows.partition_by("_query", as_dict=True, include_key=False)
     return {sql: parts.get((n,), nothing) for n, sql in enumerate(queries)}

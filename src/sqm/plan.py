@@ -34,7 +34,7 @@ from sqm.local_time import local_time_sql
 from sqm.lookups import join_sql, lookup_sql, mark_sql
 from sqm.measures import RECORDS, Recipe, Scan, Scans, recipe_of
 from sqm.records import RecordType
-from sqm.rollup import PERIOD, period_steps, touched_sql
+from sqm.rollup import PERIOD, period_steps
 from sqm.snapshot import SEPARATOR
 from sqm.statements import Step, comma, create_step, lines
 
@@ -83,9 +83,11 @@ class Footing:
 class Result:
     """The queries for the rows of a KPI; of a quantile also for the amounts that it is taken from.
 
-    The rows of a quantile lack value, low and high: quantiles.py adds them.
+    The rows of a quantile lack value, low and high: quantiles.py adds them. A plan by period gives
+    those of the periods that its scans have; of these count the ones touched on its footing.
     """
 
+    footing: str
     rows: Step
     amounts: Step | None = None
 
@@ -106,6 +108,7 @@ class Plan:
     removed: Mapping[str, Mapping[str, Result]]
     footings: Mapping[str, Footing]  # of each KPI, by its name
     clocks: Mapping[str, Clock]  # those that `day_rows` needs
+    is_by_period: bool
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -148,12 +151,6 @@ def make_plan(
     }
     judged = {name for name, footing in footings.items() if scope.judges([footing.name])}
 
-    def result(recipe: Recipe) -> Result:
-        footing = _footing(recipe)
-        # the periods of a scan are those of all KPIs that rest on it
-        is_shared = any(len(resting[scan]) > 1 for scan in footing.scans)
-        return _result(recipe, scope, _touched([footing.name], scope) if is_shared else "")
-
     return Plan(
         scans={scan.name: scan for scan in made},
         day_rows=(
@@ -167,10 +164,10 @@ def make_plan(
             if scope.judges(resting[scan.name])
             for step in period_steps(scan, _touched(resting[scan.name], scope))
         ),
-        results={n: result(recipe) for n, recipe in results.items() if n in judged},
-        unadjusted={n: result(recipe) for n, recipe in unadjusted.items() if n in judged},
+        results={n: _result(recipe, scope) for n, recipe in results.items() if n in judged},
+        unadjusted={n: _result(recipe, scope) for n, recipe in unadjusted.items() if n in judged},
         removed={
-            name: {reason: result(recipe) for reason, recipe in recipes.items()}
+            name: {reason: _result(recipe, scope) for reason, recipe in recipes.items()}
             for name, recipes in removed.items()
             if name in judged
         },
@@ -181,6 +178,7 @@ def make_plan(
             if scope.has(scan.name)
             for name, clock in scan.clocks_read.items()
         },
+        is_by_period=scope.by_period is not None,
     )
 
 
@@ -322,21 +320,22 @@ def _mask(grouping: Sequence[str], dimensions: Sequence[str]) -> int:
     return int("".join(bits), 2)
 
 
-def _result(recipe: Recipe, scope: Scope, touched: str) -> Result:
-    """The rows of a KPI in all its windows, in a fixed order; of `touched` periods, where given.
+def _result(recipe: Recipe, scope: Scope) -> Result:
+    """The rows of a KPI in all its windows, in a fixed order.
 
     The period tables are in order, and so is what is selected from one; a join has to be sorted.
     """
-    sql = _rows_sql(recipe, touched)
+    sql, footing = _rows_sql(recipe), _footing(recipe).name
     if recipe.other is not None:
         sql = f'from (\n{sql}\n)\norder by "window", "by", segment, period_start, period_end'
     rows = Step(f"values of {recipe.kpi.name}", sql)
     if not recipe.amounts:
-        return Result(rows)
-    return Result(rows, Step(f"amounts of {recipe.kpi.name}, by day", _amounts_sql(recipe, scope)))
+        return Result(footing, rows)
+    amounts = Step(f"amounts of {recipe.kpi.name}, by day", _amounts_sql(recipe, scope))
+    return Result(footing, rows, amounts)
 
 
-def _rows_sql(recipe: Recipe, touched: str) -> str:
+def _rows_sql(recipe: Recipe) -> str:
     kpi = recipe.kpi
     columns = [
         f"{literal(kpi.name)} as kpi",
@@ -360,7 +359,6 @@ def _rows_sql(recipe: Recipe, touched: str) -> str:
         f"select * from (\n  select\n    {comma(columns, 4)}",
         f"  from {source}",
         ")",
-        touched_sql(touched, "by"),
         present,
     )
 

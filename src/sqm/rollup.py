@@ -31,7 +31,7 @@ def period_steps(scan: Scan, touched: str) -> Iterator[Step]:
         "from (",
         "\nunion all by name\n".join(parts),
         ")",
-        touched_sql(touched),
+        _touched_sql(touched),
         'order by "window", level, segment, period_start, period_end',
     )
     names = ", ".join(window.name for window in scan.windows)
@@ -46,12 +46,12 @@ def _needed_sql(touched: str) -> str:
     )
 
 
-def touched_sql(touched: str, by: str = "level") -> str:
+def _touched_sql(touched: str) -> str:
     """A join that leaves the touched periods only; nothing where all are asked for."""
     if not touched:
         return ""
-    chosen = f'select "window", period_end, level as "{by}", segment {touched}'
-    return f'semi join ({chosen}) using ("window", period_end, "{by}", segment)'
+    chosen = f'select "window", period_end, level, segment {touched}'
+    return f'semi join ({chosen}) using ("window", period_end, level, segment)'
 
 
 def _dense_sql(scan: Scan, touched: str) -> str:
