@@ -188,8 +188,8 @@ def test_only_a_source_is_asked_again(refresh, make_project):
     """A staging file that breaks between two steps is ours to mend, not the source's."""
     root = make_project(FILES)
 
-    def break_staging(project, now, as_of=None) -> Any:
-        run = begin_run(project, now, as_of)
+    def break_staging(*arguments) -> Any:
+        run = begin_run(*arguments)
         (root / "var" / "staging_scanner.duckdb").write_bytes(b"not a database" * 100)
         return run
 
