@@ -36,7 +36,7 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture(autouse=True)
 def two_processors(monkeypatch) -> None:
-    monkeypatch.setattr(pulls.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(pulls, "PULLS_AT_ONCE", 2)
 
 
 def ticket(key: str) -> dict[str, str]:

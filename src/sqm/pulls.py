@@ -28,7 +28,7 @@ from sqm.runs import Run
 from sqm.staging_file import open_staging, open_with_staging
 from sqm.warehouse import open_warehouse
 
-PULLS_AT_ONCE = 4  # at most: each has its share of the memory
+PULLS_AT_ONCE = min(4, os.cpu_count() or 1)  # each has its share of the memory
 HASH_KEY_VARIABLE = "SQM_HASH_KEY"
 SHORTEST_KEY = 16  # characters
 ASK_SECONDS, PARTING_SECONDS = 0.1, 5.0
@@ -161,8 +161,8 @@ def _noted(project: Project, run: Run, pulled: Pulled) -> Pulled:
 
 
 def _at_once(project: Project) -> int:
-    """How many sources are pulled at once."""
-    return min(PULLS_AT_ONCE, os.cpu_count() or 1, len(project.settings.sources))
+    """How many sources are pulled at once, at most."""
+    return min(PULLS_AT_ONCE, len(project.settings.sources))
 
 
 def _hash_key(project: Project) -> str:
