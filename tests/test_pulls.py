@@ -19,7 +19,7 @@ from projects import parcels
 from pulling import COLUMNS
 from web import Asked, Say, Web, serving
 
-from sqm import pipeline, pulls, warehouse
+from sqm import gx, pipeline, pulls, validate, warehouse
 from sqm.errors import SourceError, WarehouseError
 from sqm.patience import Abandoned, Patience, wait
 from sqm.project import Project, load_project
@@ -276,3 +276,32 @@ def test_pulls_end_when_the_warehouse_cannot_be_opened(web, tmp_path):
 
     assert time.monotonic() - began < LONG / 2
     assert still_pulling() == []
+
+
+def test_a_run_that_fails_at_once_ends_well(make_project):
+    root = make_project(parcels())
+    (root / "parcels.csv").unlink()
+    command = [sys.executable, "-m", "sqm", "-p", str(root), "run"]
+
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("sqm: sqm.yaml: sources.scanner: there is no file ")
+    assert ran.stderr.count("\n") == 1
+
+
+def test_what_is_loaded_in_the_background_is_loaded_to_the_end(make_project, monkeypatch):
+    """A process that ends in the middle of an import is aborted; daemons are not waited for."""
+    loading: list[threading.Thread] = []
+    loaded = threading.Event()
+
+    def load() -> None:
+        loading.append(threading.current_thread())
+        loaded.set()
+
+    monkeypatch.setattr(gx, "load", load)
+    suites = load_project(make_project(parcels())).suites.values()
+    threading.Thread(target=validate.prepare, args=(suites,), daemon=True).start()
+
+    assert loaded.wait(20)
+    assert [thread.daemon for thread in loading] == [False]

@@ -103,10 +103,7 @@ def refresh(
     `full` pulls all of each source, even where it could bring only what changed, and computes
     every value from all records.
     """
-    from sqm.validate import prepare
-
     count = len(project.settings.sources) + 3
-    prepare(project.suites.values())
     pulls = Pulls(project, full)
     with running(project, clock, as_of, say, meanwhile=pulls.begun) as run:
         for pulled in pulls.done(run, count):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ class Pulls:
         self._full = full
         self._patience = Patience()
         self._pulls: dict[str, Future[Pulled]] = {n: Future() for n in project.settings.sources}
+        self._threads: list[Thread] = []
         self._cursors: dict[str, str] | None = None  # from which they began; None: not yet begun
 
     @contextmanager
@@ -107,7 +109,9 @@ class Pulls:
 
         for _ in range(_at_once(self._project)):
             context = copy_context()
-            Thread(target=context.run, args=(work,), name="pull", daemon=True).start()
+            thread = Thread(target=context.run, args=(work,), name="pull", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def _read(self, name: str, cursor: str | None, started_at: datetime) -> Pulled:
         return _read(self._project, name, cursor, started_at, self._patience)
@@ -127,11 +131,12 @@ class Pulls:
         """End pulls that are still going on; those that wait for an answer get a few seconds."""
         for pull in self._pulls.values():
             pull.cancel()
-        going_on = [pull for pull in self._pulls.values() if not pull.done()]
-        for _ in range(round(PARTING_SECONDS / ASK_SECONDS) if going_on else 0):
+        end = time.monotonic() + PARTING_SECONDS
+        # also those that are done: a process that ends while a thread lets go of DuckDB is aborted
+        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < end:
             self._patience.end()
-            if not wait(going_on, ASK_SECONDS).not_done:
-                return
+            for thread in self._threads:
+                thread.join(ASK_SECONDS)
 
 
 def pull_source(project: Project, run: Run, name: str, full: bool = False) -> Pulled:
@@ -145,6 +150,9 @@ def _read(
     project: Project, name: str, cursor: str | None, started_at: datetime, patience: Patience
 ) -> Pulled:
     """Read a source into staging. Raises Abandoned when patience ends before."""
+    from sqm.validate import prepare
+
+    prepare(project.suites.values())  # there is time to load what comes next
     key, at = _hash_key(project), utc_naive(started_at)
     with (
         open_staging(project, name, _at_once(project)) as connection,

@@ -85,12 +85,16 @@ def validate_records(
 
 
 def prepare(suites: Iterable[Suite]) -> None:
-    """Load in the background what takes seconds to import, if these suites need it."""
+    """Load in the background what takes seconds to import, if these suites need it.
+
+    Once it is loaded this does nothing that takes time.
+    """
     rules = (rule for suite in suites for rule in suite.expectations)
     if any(_kind(rule) == "gx" for rule in rules):
         from sqm.gx import load
 
-        Thread(target=load, daemon=True).start()
+        # no daemon: a process that ends in the middle of an import is aborted
+        Thread(target=load, daemon=False).start()
 
 
 def note_rule_results(
