@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from harms import HARMS
 from polars.testing import assert_frame_equal
 from projects import ON_TIME, PARCELS, changed, parcels
 
@@ -201,20 +202,7 @@ def test_another_release_writes_every_part(project, monkeypatch):
     assert revisions(project) == dict.fromkeys(PARTS, 2)
 
 
-def damage(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [
-        pytest.param(Path.unlink, id="missing"),
-        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-1]), id="cut short"),
-        pytest.param(damage, id="one bit"),
-    ],
-)
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_part_that_is_not_whole_is_written_again(project, harm: Callable[[Path], None]):
     values = published(project)
     harm(published_dir(project.state) / "values-000001-2026q2.parquet")

@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from harms import HARMS
 from projects import changed, parcels
 from published import on_time_rate, row, snapshot
 
@@ -241,20 +242,7 @@ def test_without_restatements_there_is_no_file_and_a_table_with_all_columns(publ
 # when they are written anew
 
 
-def damage(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [
-        pytest.param(Path.unlink, id="missing"),
-        pytest.param(lambda path: path.write_bytes(path.read_bytes()[:-1]), id="cut short"),
-        pytest.param(damage, id="one bit"),
-    ],
-)
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_part_that_is_not_whole_is_written_anew(
     publisher: Publisher, harm: Callable[[Path], None]
 ):

@@ -32,11 +32,12 @@ from sqm.plan import EVERYTHING, Plan, Result, Scope, make_plan
 from sqm.quantiles import with_quantiles
 from sqm.records import RecordType
 from sqm.statements import Step
+from sqm.touched import PERIODS
 
 # a scan has the periods that are touched on any footing that rests on it
 _TOUCHED_ONLY = (
     'semi join (\n  select footing as _footing, "window", period_end, level as "by", segment\n'
-    '  from touched_periods\n) using (_footing, "window", period_end, "by", segment)'
+    f'  from {PERIODS}\n) using (_footing, "window", period_end, "by", segment)'
 )
 
 

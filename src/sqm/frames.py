@@ -11,6 +11,21 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+def polars_schema(columns: Mapping[str, str]) -> dict[str, pl.DataType]:
+    """The schema of a frame with these columns, given with their SQL types."""
+    import polars as pl
+
+    types: dict[str, pl.DataType] = {
+        "TIMESTAMP": pl.Datetime("us"),
+        "VARCHAR": pl.String(),
+        "DATE": pl.Date(),
+        "DOUBLE": pl.Float64(),
+        "BIGINT": pl.Int64(),
+        "BOOLEAN": pl.Boolean(),
+    }
+    return {name: types[sql_type] for name, sql_type in columns.items()}
+
+
 def make_table(connection: duckdb.DuckDBPyConnection, name: str, rows: pl.DataFrame) -> None:
     """Make a temporary table of a frame."""
     connection.register("given_rows", rows.to_arrow())

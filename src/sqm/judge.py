@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from sqm import statistics
+from sqm.frames import polars_schema
 from sqm.kpi import (
     BaseKpi,
     Clearance,
@@ -56,7 +57,7 @@ def judge_values(sums: Iterable[tuple[BaseKpi, Sums]], today: date) -> pl.DataFr
     `today` is the local date of the computation: a period is over when it ends on or before it.
     """
     judged = [_judge(each, kpi, today) for kpi, each in sums]
-    return pl.concat(judged) if judged else pl.DataFrame(schema=_schema())
+    return pl.concat(judged) if judged else pl.DataFrame(schema=polars_schema(VALUE_COLUMNS))
 
 
 def _judge(sums: Sums, kpi: BaseKpi, today: date) -> pl.DataFrame:
@@ -204,14 +205,3 @@ def _status(kpi: BaseKpi) -> pl.Expr:
         .then(pl.lit(S.WATCH.value))
         .otherwise(pl.lit(S.OK.value))
     )
-
-
-def _schema() -> dict[str, pl.DataType]:
-    types: dict[str, pl.DataType] = {
-        "VARCHAR": pl.String(),
-        "DATE": pl.Date(),
-        "DOUBLE": pl.Float64(),
-        "BIGINT": pl.Int64(),
-        "BOOLEAN": pl.Boolean(),
-    }
-    return {name: types[sql_type] for name, sql_type in VALUE_COLUMNS.items()}

@@ -137,6 +137,7 @@ class Pulls:
             self._patience.end()
             for thread in self._threads:
                 thread.join(ASK_SECONDS)
+        self._threads.clear()  # who has not ended by now is not waited for again
 
 
 def pull_source(project: Project, run: Run, name: str, full: bool = False) -> Pulled:

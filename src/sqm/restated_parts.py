@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sqm.basis import release_name
 from sqm.errors import PublishError
 from sqm.expressions import quote
-from sqm.frames import read_frame
+from sqm.frames import polars_schema, read_frame
 from sqm.snapshot import (
     FIRST_COLUMNS,
     VALUE_COLUMNS,
@@ -159,21 +159,9 @@ def read_restatements(state: Path, manifest: Manifest) -> pl.DataFrame:
             raise PublishError(
                 f"{folder / part.file}: it is gone, newer ones were published; try again"
             ) from error
-    return pl.concat(tables, rechunk=False) if tables else _no_rows()
-
-
-def _no_rows() -> pl.DataFrame:
-    import polars as pl
-
-    types: dict[str, pl.DataType | type[pl.DataType]] = {
-        "TIMESTAMP": pl.Datetime("us"),
-        "VARCHAR": pl.String,
-        "DATE": pl.Date,
-        "DOUBLE": pl.Float64,
-        "BIGINT": pl.Int64,
-        "BOOLEAN": pl.Boolean,
-    }
-    return pl.DataFrame(schema={name: types[t] for name, t in RESTATEMENT_COLUMNS.items()})
+    if not tables:
+        return pl.DataFrame(schema=polars_schema(RESTATEMENT_COLUMNS))
+    return pl.concat(tables, rechunk=False)
 
 
 def _read_part(connection: duckdb.DuckDBPyConnection, part: RestatedPart) -> pl.DataFrame:
