@@ -112,6 +112,8 @@ def _write_day(root: Path, day: int) -> None:
             fresh = {c.name: f"{c.name} + {shift}" for c in columns if c.type == "timestamp"}
             fresh[key] = f"{key} || '-{day}'"
             moved = {closed: f"{closed} + to_hours(1)"}
+            # spread over the day: the next pull reaches back an hour and gets a part of them again
+            at = f"{changed} + to_seconds(cast(floor(random() * 86400) as bigint))"
 
             # ages of corrected records fall off exponentially
             odds = f"exp(-date_diff('hour', {since}, {start}) / 24.0 / {MEAN_AGE_DAYS})"
@@ -119,7 +121,7 @@ def _write_day(root: Path, day: int) -> None:
                 connection,
                 root,
                 name,
-                f"select *, {changed} as changed_at from (\n"
+                f"select *, {at} as changed_at from (\n"
                 f"(select {_listed(columns, fresh)} from {name}"
                 f" where {since} < timestamp '2023-11-05' limit {new})\nunion all\n"
                 f"(select {_listed(columns, moved)} from {name}"

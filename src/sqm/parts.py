@@ -28,8 +28,12 @@ _QUARTER = "date_trunc('quarter', v.period_end - 1)"  # of the last day
 # The ledger also keeps what is not computed now: values that were withdrawn, and those of later
 # moments or of other definitions. A rolling period is published when it is over, a calendar period
 # from its first day on.
+# Where all rows are read: comparing three texts for each takes longer than all the rest. Where
+# some are, DuckDB sees by the texts which.
+_BY_HASH = 'on hash(a.kpi, a."window", a."by") = hash(v.kpi, v."window", v."by")'
+_BY_TEXT = 'using (kpi, "window", "by")'
 _KNOWN = (
-    'sqm.kpi_values as v join temp.asked_places as a using (kpi, "window", "by")\n'
+    "sqm.kpi_values as v join temp.asked_places as a {joined}\n"
     "where v.period_start <= $last_day\n"
     "  and (v.period_end <= $today or not starts_with(v.\"window\", 'rolling_')\n"
     "  and not ends_with(v.\"window\", '_to_date'))"
@@ -44,7 +48,7 @@ select if(is_charted, null, {_QUARTER}) as quarter,
 from (
     select a.is_charted, v.period_end, count(*) as rows,
         bit_xor({_HASHED}) as exclusive, sum(cast({_HASHED} as hugeint)) as total
-    from {_KEPT}
+    from {_KEPT.format(joined=_BY_HASH)}
     group by a.is_charted, v.period_end
 ) as v
 group by quarter order by quarter nulls last
@@ -53,20 +57,19 @@ _COLUMNS = (*LEDGER_COLUMNS, *FIRST_COLUMNS)
 _PLACED = ("kpi", "window", "by")  # those of the row's place
 _ROWS_SQL = f"""
 select a.place, {", ".join(f"v.{quote(name)}" for name in _COLUMNS if name not in _PLACED)}
-from {_KEPT}
+from {_KEPT.format(joined=_BY_TEXT)}
 """
-_ORDER = "a.place, v.segment, v.period_start, v.period_end"
-_CHARTED_SQL = f"{_ROWS_SQL} and a.is_charted order by {_ORDER}"
+_ORDER = ("place", "segment", "period_start", "period_end")
+_CHARTED_SQL = f"{_ROWS_SQL} and a.is_charted"
 # the first day tells DuckDB which rows it need not look at
 _QUARTERS_SQL = f"""{_ROWS_SQL}
     and not a.is_charted and v.period_end > $first and list_contains($quarters, {_QUARTER})
-order by {_QUARTER}, {_ORDER}
 """
 
 
 # A value was published as final and its period is not over: it is known as of a later moment.
 _LATER_SQL = f"""
-select 1 from {_KNOWN} and v.first_published_at is not null and v.period_end > $today limit 1
+select 1 from {_KNOWN.format(joined=_BY_TEXT)} and v.first_published_at is not null and v.period_end > $today limit 1
 """
 
 
@@ -174,8 +177,9 @@ def _read(
     with _asked_places(connection, asked) as places:
         names = places.select(_PLACED)
 
-        def read(sql: str, **bound: object) -> pl.DataFrame:
-            rows = read_frame(connection, sql, bound | _days(asked))
+        def read(sql: str, *order: pl.Expr, **bound: object) -> pl.DataFrame:
+            # Polars puts rows in order in half the time of DuckDB
+            rows = read_frame(connection, sql, bound | _days(asked)).sort(*order, *_ORDER)
             return rows.with_columns(names[rows["place"]]).select(_COLUMNS)
 
         for part in wanted:
@@ -184,7 +188,8 @@ def _read(
         dated = [part for part in wanted if part.quarter is not None]
         if dated:
             quarters = [part.quarter for part in dated]
-            rows, begin = read(_QUARTERS_SQL, quarters=quarters, first=quarters[0]), 0
+            rows = read(_QUARTERS_SQL, _quarter(), quarters=quarters, first=quarters[0])
+            begin = 0
             for part in dated:
                 yield part, rows.slice(begin, part.rows)
                 begin += part.rows
@@ -194,9 +199,8 @@ def _split(values: pl.DataFrame, asked: Computation) -> dict[date | None, pl.Dat
     """All values by the first day of their quarter, and those of chart windows."""
     named = {"kpi": pl.String, "window": pl.String}
     charts = pl.DataFrame([(k.name, k.chart_window) for k in asked.kpis], named, orient="row")
-    last_day = pl.col("period_end") - pl.duration(days=1)
     others = values.join(charts, on=["kpi", "window"], how="anti", maintain_order="left")
-    by_quarter = others.with_columns(last_day.dt.truncate("1q").alias("quarter")).partition_by(
+    by_quarter = others.with_columns(_quarter().alias("quarter")).partition_by(
         "quarter", as_dict=True, include_key=False
     )
     tables: dict[date | None, pl.DataFrame] = {
@@ -204,6 +208,11 @@ def _split(values: pl.DataFrame, asked: Computation) -> dict[date | None, pl.Dat
     }
     tables[None] = values.join(charts, on=["kpi", "window"], how="semi", maintain_order="left")
     return tables
+
+
+def _quarter() -> pl.Expr:
+    """The first day of the quarter of a period's last day."""
+    return (pl.col("period_end") - pl.duration(days=1)).dt.truncate("1q")
 
 
 def _days(asked: Computation) -> dict[str, date]:

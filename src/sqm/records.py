@@ -49,6 +49,12 @@ class RecordType:
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 
+    @property
+    def references(self) -> frozenset[str]:
+        """The columns that name other things, as `asset_id` does."""
+        texts = (column.name for column in self.columns if column.type == "text")
+        return frozenset(name for name in texts if name.endswith("_id")) - {self.key}
+
     def column(self, name: str) -> Column | None:
         """The column of that name, or None."""
         return next((column for column in self.columns if column.name == name), None)

@@ -155,7 +155,7 @@ def remove_spilled(project: Project) -> None:
 
 def record_table_sql(record_type: RecordType) -> str:
     """The statement that makes the table of a record type."""
-    return _table_sql(quote(record_type.name), table_columns(record_type))
+    return _table_sql(quote(record_type.name), record_type)
 
 
 def _create(path: Path) -> None:
@@ -272,9 +272,8 @@ def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, project: Project
         migrate(connection)
     present = _present(connection)
     for record_type in project.record_types.values():
-        columns = table_columns(record_type)
         for table in (quote(record_type.name), before_table(record_type.name)):
-            _shape(connection, path, table, columns, present.get(table))
+            _shape(connection, path, table, record_type, present.get(table))
     _rehash(connection, project)
 
 
@@ -282,14 +281,14 @@ def _shape(
     connection: duckdb.DuckDBPyConnection,
     path: Path,
     table: str,
-    wanted: Mapping[str, str],
+    record_type: RecordType,
     found: Mapping[str, str] | None,
 ) -> None:
     """Make a table, or add the columns it lacks; the old rows have nothing in them."""
     if found is None:
-        connection.execute(_table_sql(table, wanted))
+        connection.execute(_table_sql(table, record_type))
         return
-    for column, sql_type in wanted.items():
+    for column, sql_type in table_columns(record_type).items():
         if column not in found:
             connection.execute(f"alter table {table} add column {quote(column)} {sql_type}")
         elif found[column] != sql_type:
@@ -334,6 +333,12 @@ def _present(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]
     return found
 
 
-def _table_sql(table: str, columns: Mapping[str, str]) -> str:
-    listed = ", ".join(f"{quote(name)} {sql_type}" for name, sql_type in columns.items())
+def _table_sql(table: str, record_type: RecordType) -> str:
+    # DuckDB would make a dictionary of what names other things. It is about as large as the column,
+    # and read as a whole for a single row.
+    plain = dict.fromkeys(record_type.references, " using compression uncompressed")
+    listed = ", ".join(
+        f"{quote(name)} {sql_type}{plain.get(name, '')}"
+        for name, sql_type in table_columns(record_type).items()
+    )
     return f"create table if not exists {table} ({listed})"
