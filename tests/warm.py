@@ -20,6 +20,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
 
 MOMENT = "2026-11-23T13:00:00+00:00"
 TABLES = {  # what must be the same however often a run was killed; not the ids of runs
@@ -282,7 +286,8 @@ def _dump(order: Order) -> str:
             found[table] = [str(row) for row in rows]
         for (scan,) in connection.execute("select scan from sqm.day_rows").fetchall():
             rows = connection.execute(f'from days."{scan}" order by all').fetchall()
-            found[f"days.{scan}"] = sorted(str([_sorted(cell) for cell in row]) for row in rows)
+            found[f"days.{scan}"] = [str(row) for row in rows]
+        found["amounts"] = [str(row) for row in _amounts(connection)]
         states = connection.execute("select distinct state from sqm.runs").fetchall()
         found["states"] = [str(state) for state in states if state == ("running",)]
     snapshot = read_snapshot(project.state)
@@ -297,9 +302,22 @@ def _dump(order: Order) -> str:
     return json.dumps(found).replace(order.root, "")  # the names of the sources' files
 
 
-def _sorted(cell: object) -> object:
-    """The values of a day come in no order."""
-    return sorted(cell, key=str) if isinstance(cell, list) else cell
+def _amounts(connection: duckdb.DuckDBPyConnection) -> list[tuple[object, ...]]:
+    """The amounts of each day row and how often they are there; in however many rows it is kept."""
+    tables = connection.execute(
+        "select table_name from duckdb_tables()"
+        " where schema_name = 'days' and ends_with(table_name, ' amounts') order by all"
+    ).fetchall()
+    return [
+        (table, *row)
+        for (table,) in tables
+        for row in connection.execute(
+            "select day, level, segment, amount, sum(times) from (\n"
+            f'  select *, unnest(l0) as amount, 1 as times from days."{table}" union all\n'
+            f'  select *, unnest(gone_l0) as amount, -1 as times from days."{table}"\n'
+            ") group by day, level, segment, amount having sum(times) <> 0 order by all"
+        ).fetchall()
+    ]
 
 
 _KEY = ["kpi", "window", "period_start", "by", "segment"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqm.expressions import quote
-from sqm.measures import RECORDS, Scan
+from sqm.measures import GONE, RECORDS, Scan
 from sqm.records import RecordType
 from sqm.statements import comma, lines
 from sqm.terms import Related
@@ -180,19 +180,19 @@ def exchange_table(scan: str) -> str:
 def exchange_sql(scan: Scan, two_states: str) -> str:
     """What is to be added to each day row, out of a query for those of both states (IS_NOW).
 
-    Of lists of amounts what came (`come_`) and what is gone (`gone_`). Rows that differ only.
+    Of lists of amounts those of now, and those of then (GONE). Rows that differ only.
     """
     measures = [RECORDS, *scan.measures.values()]
     columns = ["day", "level", "segment"]
     columns += [f"coalesce(sum(if({IS_NOW}, {m}, -{m})), 0) as {m}" for m in measures]
     columns += [
-        f"any_value({amounts}) filter (where {state}) as {change}_{amounts}"
+        f"any_value({amounts}) filter (where {state}) as {begin}{amounts}"
         for amounts in scan.lists.values()
-        for change, state in (("come", IS_NOW), ("gone", f"not {IS_NOW}"))
+        for begin, state in (("", IS_NOW), (GONE, f"not {IS_NOW}"))
     ]
     differs = [f"{m} <> 0" for m in measures]
     differs += [
-        f"list_sort(come_{amounts}) is distinct from list_sort(gone_{amounts})"
+        f"list_sort({amounts}) is distinct from list_sort({GONE}{amounts})"
         for amounts in scan.lists.values()
     ]
     return lines(

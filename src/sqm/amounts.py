@@ -1,6 +1,7 @@
-"""Amounts: what quantiles are taken from, a list for each day row, exchanged one by one.
+"""Amounts: what quantiles are taken from, a list for each day row.
 
-Only lists that lose amounts are looked into: amounts that came are put at the end of theirs.
+What comes to a list and what is gone from it is kept beside it, as lists again: they are a small
+part of it, and it is read whole only where a quantile is asked for.
 """
 
 from __future__ import annotations
@@ -10,21 +11,61 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+_CELL = ["by", "segment", "day"]
 
-def exchange_amounts(kept: pl.Series, gone: pl.Series, come: pl.Series) -> pl.Series:
-    """Each list of `kept` without the amounts in `gone`, each once, and with those in `come`.
 
-    A list without amounts is null. Raises LookupError when an amount that is gone was not there.
+def without_gone(rows: pl.DataFrame) -> pl.DataFrame:
+    """The amounts of each cell, one or more lists, none empty, without those that are gone.
+
+    rows: by, segment, day, amounts, gone; in the order of the first three, which may repeat. Raises
+    LookupError when an amount that is gone was not there.
     """
-    (old, begins), (less, firsts), (more, comes) = map(_flat, (kept, gone, come))
+    is_less = pl.col("gone").is_not_null()
+    concerned = rows.filter(is_less).select(_CELL).unique()
+    if concerned.is_empty():
+        return rows.drop("gone")
+    cells = rows.join(concerned, on=_CELL, how="semi").group_by(_CELL)
+    lists = pl.col("amounts", "gone").explode(empty_as_null=False, keep_nulls=False)
+    found = cells.agg(lists)
+    left = take_off(found["amounts"], found["gone"])
+    changed = found.select(_CELL).with_columns(left.alias("amounts")).drop_nulls("amounts")
+    others = rows.drop("gone").join(concerned, on=_CELL, how="anti")
+    return pl.concat([others, changed]).sort(_CELL)
+
+
+def take_off(lists: pl.Series, gone: pl.Series) -> pl.Series:
+    """Each list without the amounts in `gone`, each once; a list without amounts is null.
+
+    Raises LookupError when an amount that is gone was not there.
+    """
+    (old, begins), (less, firsts) = _flat(lists), _flat(gone)
     old = old.copy()
     left = np.delete(old, _find(less.copy(), firsts, old, begins))
-    ends = (begins - firsts)[1:]
-    amounts = np.insert(left, np.repeat(ends, np.diff(comes)), more)
-    offsets = begins - firsts + comes
+    return _lists(left, begins - firsts)
+
+
+def net(come: pl.Series, gone: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """What came and what is gone, of each pair of lists, without the amounts that are in both."""
+    (more, comes), (less, goes) = _flat(come), _flat(gone)
+    rows = np.concatenate([_rows(comes), _rows(goes)])
+    amounts = np.concatenate([more, less])
+    order = np.lexsort((amounts, rows))
+    rows, amounts = rows[order], amounts[order]
+    begins = np.flatnonzero(~_is_again(rows, amounts))
+    signs = np.repeat([1, -1], [more.size, less.size])[order]
+    times = np.add.reduceat(signs, begins) if begins.size else signs
+    made = []
+    for often in (np.maximum(times, 0), np.maximum(-times, 0)):
+        lengths = np.bincount(rows[begins], often, len(come)).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        made.append(_lists(np.repeat(amounts[begins], often), offsets))
+    return made[0], made[1]
+
+
+def _lists(amounts: NDArray[np.float64], offsets: NDArray[np.int64]) -> pl.Series:
     is_empty = pa.array(np.diff(offsets) == 0)
-    lists = pa.LargeListArray.from_arrays(offsets, amounts, mask=is_empty)
-    return pl.Series(pl.from_arrow(lists))
+    made = pa.LargeListArray.from_arrays(offsets, amounts, mask=is_empty)
+    return pl.Series(pl.from_arrow(made))
 
 
 def _flat(lists: pl.Series) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -32,6 +73,11 @@ def _flat(lists: pl.Series) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     lengths = lists.list.len().fill_null(0).to_numpy()
     values = lists.explode(empty_as_null=False, keep_nulls=False).cast(pl.Float64).to_numpy()
     return values, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _rows(begins: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The list to which each amount belongs."""
+    return np.repeat(np.arange(begins.size - 1), np.diff(begins))
 
 
 def _find(
@@ -49,7 +95,7 @@ def _find(
         ordered.sort()
         wanted.sort()
         found[first:last] = begin + ordered.searchsorted(wanted)
-    rows = np.repeat(np.arange(firsts.size - 1), np.diff(firsts))
+    rows = _rows(firsts)
     found += _times_before(rows, less)
     is_beyond = found >= begins[rows + 1]
     if is_beyond.any() or not np.array_equal(old[found], less, equal_nan=True):
@@ -60,9 +106,12 @@ def _find(
 def _times_before(rows: NDArray[np.int64], ordered: NDArray[np.float64]) -> NDArray[np.int64]:
     """How many equal amounts of its row stand before each; amounts are in order in each row."""
     places = np.arange(rows.size)
+    return places - np.maximum.accumulate(np.where(_is_again(rows, ordered), 0, places))
+
+
+def _is_again(rows: NDArray[np.int64], ordered: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether an amount is that before it, in the same row; what is no number is equal."""
     unknown = np.isnan(ordered)
-    is_again = (rows[1:] == rows[:-1]) & (
-        (ordered[1:] == ordered[:-1]) | (unknown[1:] & unknown[:-1])
-    )
-    is_first = np.concatenate([[True], ~is_again])[: rows.size]
-    return places - np.maximum.accumulate(np.where(is_first, places, 0))
+    is_equal = (ordered[1:] == ordered[:-1]) | (unknown[1:] & unknown[:-1])
+    is_again = np.concatenate([[False], (rows[1:] == rows[:-1]) & is_equal])
+    return is_again[: rows.size]

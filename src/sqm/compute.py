@@ -12,6 +12,7 @@ import duckdb
 import polars as pl
 
 from sqm import steps
+from sqm.amounts import without_gone
 from sqm.calendars import CalendarVersion
 from sqm.chart import chart_values
 from sqm.clock_queries import (
@@ -23,6 +24,7 @@ from sqm.clock_queries import (
 )
 from sqm.clocks import Clock
 from sqm.effects import with_effects
+from sqm.errors import WarehouseError
 from sqm.expressions import literal
 from sqm.frames import drop_tables, make_table, read_frame
 from sqm.judge import Sums, judge_values
@@ -87,7 +89,7 @@ def compute_values(
     plan = asked.plan()
     make_day_rows(connection, asked, plan)
     judged = judge_periods(connection, asked, plan)
-    drop_tables(connection, (step.table for step in plan.day_rows))
+    drop_day_rows(connection, plan)
     return chart_values(with_quarantine(connection, asked, judged), asked.kpis, asked.today)
 
 
@@ -98,8 +100,15 @@ def with_quarantine(
     return with_effects(connection, judged, asked.kpis, asked.record_types, asked.zone, asked.as_of)
 
 
+def drop_day_rows(connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
+    """Drop what `make_day_rows` made."""
+    for scan in plan.scans.values():
+        connection.execute(f"drop view if exists {scan.amounts_name}")
+    drop_tables(connection, (step.table for step in plan.day_rows))
+
+
 def make_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation, plan: Plan) -> None:
-    """Read the records: the tables `scan_<scan>` of the plan."""
+    """Read the records: the tables `scan_<scan>` and views `amounts_<scan>` of the plan."""
     make_clock_tables(connection, plan.clocks, asked.calendars, asked.record_types, asked.as_of)
     run_steps(connection, plan.day_rows, asked)
     drop_tables(connection, (CALENDAR_DAYS, *map(clock_table, plan.clocks)))
@@ -108,18 +117,24 @@ def make_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation, pla
 def judge_periods(
     connection: duckdb.DuckDBPyConnection, asked: Computation, plan: Plan
 ) -> pl.DataFrame:
-    """The judged values of the periods in the plan, from the tables `scan_<scan>`."""
+    """The judged values of the periods in the plan, from what `make_day_rows` makes.
+
+    Raises WarehouseError when an amount that is gone from a day row was never there.
+    """
     connection.execute("set preserve_insertion_order = true")  # the plan's tables are in order
     run_steps(connection, plan.periods, asked)
     rows = _fetch_rows(connection, plan)
     kpis = [kpi for kpi in asked.kpis if kpi.name in plan.results]
     last: dict[str, pl.DataFrame] = {}
 
-    def amounts(sql: str) -> pl.DataFrame:
+    def amounts(sql: str, scan: str) -> pl.DataFrame:
         # quantiles of the same amounts mostly follow each other; two of these would be much memory
         if sql not in last:
             last.clear()
-            last[sql] = read_frame(connection, sql)
+            try:
+                last[sql] = without_gone(read_frame(connection, sql))
+            except LookupError as error:
+                raise changed_by_others(scan) from error
         return last[sql]
 
     sums = ((kpi, _sums(plan, kpi, rows, amounts)) for kpi in kpis)
@@ -163,18 +178,19 @@ def _sums(
     plan: Plan,
     kpi: Kpi,
     rows: Mapping[str, pl.DataFrame],
-    amounts: Callable[[str], pl.DataFrame],
+    amounts: Callable[[str, str], pl.DataFrame],
 ) -> Sums:
     """The sums of a KPI, with those before exclusions where it has any.
 
-    `rows` and `amounts` give those of a query.
+    `rows` gives those of a query; `amounts` those of a query of a scan.
     """
 
     def of(result: Result) -> pl.DataFrame:
         found = rows[result.rows.sql]
         if not isinstance(kpi, Quantile) or result.amounts is None:
             return found
-        return with_quantiles(found, amounts(result.amounts.sql), kpi.quantile, kpi.evidence)
+        taken = amounts(result.amounts.sql, result.footing)
+        return with_quantiles(found, taken, kpi.quantile, kpi.evidence)
 
     if kpi.name not in plan.unadjusted:
         return Sums(of(plan.results[kpi.name]))
@@ -203,6 +219,14 @@ def make_clock_tables(
         tie = record_types[clock.events.records].key if clock.events else None
         sql = clock_sql(name, clock, record_types[clock.records], names, stretches, tie)
         connection.execute(sql, {"as_of": now})
+
+
+def changed_by_others(scan: str) -> WarehouseError:
+    """What is to be said where day rows lack what is to be taken off them."""
+    return WarehouseError(
+        f"warehouse: days.{scan} does not have what changed records counted for: they were changed"
+        " by something else than a run; compute everything anew with 'sqm run --full'"
+    )
 
 
 def local_date(moment: datetime, zone: str) -> date:

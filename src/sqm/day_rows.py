@@ -16,14 +16,18 @@ from functools import partial
 import duckdb
 
 from sqm.affected import DATABASE, Span, exchange_table, shared
-from sqm.amounts import exchange_amounts
 from sqm.changes import consume_changes
-from sqm.compute import Computation, make_day_rows, run_steps
-from sqm.errors import WarehouseError
+from sqm.compute import (
+    Computation,
+    changed_by_others,
+    drop_day_rows,
+    make_day_rows,
+    run_steps,
+)
+from sqm.day_amounts import amounts_table, keep_moved, make_moved, replace_amounts
 from sqm.expressions import quote
-from sqm.frames import drop_tables, make_table, read_frame
 from sqm.lookups import Lookup
-from sqm.measures import RECORDS, Scan
+from sqm.measures import GONE, RECORDS, Scan
 from sqm.plan import Scope
 from sqm.records import RecordType
 from sqm.side_by_side import Task, do_tasks
@@ -56,21 +60,20 @@ def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -
         exchanged = _exchange_records(
             connection, asked, [made[n] for n in sorted(continued)], since
         )
-        anew: list[str] = []
-        if rest:
-            plan = asked.plan(Scope(frozenset(rest)))
-            make_day_rows(connection, asked, plan)
-            anew = [step.table for step in plan.day_rows]
+        anew = asked.plan(Scope(frozenset(rest))) if rest else None
+        if anew:
+            make_day_rows(connection, asked, anew)
         moved = [made[name] for name in known if name in exchanged or name in rest]
         before = _extents(connection, moved)
         with transaction(connection):
-            _merge(connection, exchanged)
+            _merge(connection, [made[name] for name in exchanged])
             for name, scan in rest.items():
                 _replace(connection, scan, known[name][0] if name in known else "")
             _note_beginnings(connection, moved, before, asked.last_day)
             _note_scans(connection, made, asked.moment)
             consume_changes(connection)
-        drop_tables(connection, anew)
+        if anew:
+            drop_day_rows(connection, anew)
 
 
 @contextmanager
@@ -192,9 +195,9 @@ def _length(scan: Scan) -> int:
     return len(scan.measures) + 5 * len(_lookups_of(scan)) + 10 * len(scan.lists)
 
 
-def _merge(connection: duckdb.DuckDBPyConnection, scans: Sequence[str]) -> None:
+def _merge(connection: duckdb.DuckDBPyConnection, scans: Sequence[Scan]) -> None:
     """Put the day rows that differ in the place of those kept, and note them."""
-    merged = {name: shared(f"merged_{name}") for name in scans}
+    merged = {scan.name: shared(f"merged_{scan.name}") for scan in scans}
     if not merged:
         return
     noted = [f"select '{n}', {_KEYS} from {table}" for n, table in merged.items()]
@@ -203,6 +206,9 @@ def _merge(connection: duckdb.DuckDBPyConnection, scans: Sequence[str]) -> None:
         table = f"days.{quote(name)}"
         connection.execute(f"delete from {table} where ({_KEYS}) in (select {_KEYS} from {made})")
         connection.execute(f"insert into {table} by name from {made} where {RECORDS} > 0")
+    for scan in scans:
+        if scan.lists:
+            keep_moved(connection, scan)
 
 
 def _make_merged(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
@@ -214,17 +220,12 @@ def _make_merged(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     kinds = zip(measures, map(str, kept.types), strict=True)
     columns = [_KEYS] + [f"{_sum(measure, kind)} as {measure}" for measure, kind in kinds]
     source = f"{exchanged} as d left join {table} as k using ({_KEYS})"
-    joined, lists = "", list(scan.lists.values())
-    if lists:
-        _make_lists(connection, scan, source)
-        columns += [f"a.{column}" for column in lists]
-        joined = f" left join new_lists as a using ({_KEYS})"
-    connection.execute(
-        f"create table {made} as\nselect {', '.join(columns)}\nfrom {source}{joined}"
-    )
+    connection.execute(f"create table {made} as\nselect {', '.join(columns)}\nfrom {source}")
+    if scan.lists:
+        make_moved(connection, scan)
     wrong = connection.execute(f"select 1 from {made} where {RECORDS} < 0 limit 1")
     if wrong.fetchall():
-        raise _changed_by_others(scan.name)
+        raise changed_by_others(scan.name)
 
 
 def _sum(measure: str, kind: str) -> str:
@@ -235,46 +236,31 @@ def _sum(measure: str, kind: str) -> str:
     return f"if(abs({total}) <= {NOISE} * (abs({kept}) + abs({more})), 0, {total})"
 
 
-def _make_lists(connection: duckdb.DuckDBPyConnection, scan: Scan, source: str) -> None:
-    """The table `new_lists`: the kept amounts without those that are gone, with those that came."""
-    lists = scan.lists.values()
-    columns = ", ".join(f"k.{c}, d.come_{c}, d.gone_{c}" for c in lists)
-    rows = read_frame(connection, f"select {_KEYS}, {columns} from {source}")
-    try:
-        made = {
-            column: exchange_amounts(rows[column], rows[f"gone_{column}"], rows[f"come_{column}"])
-            for column in lists
-        }
-    except LookupError as error:
-        raise _changed_by_others(scan.name) from error
-    make_table(connection, "new_lists", rows.select(*_KEY).with_columns(**made))
-
-
-def _changed_by_others(scan: str) -> WarehouseError:
-    return WarehouseError(
-        f"warehouse: days.{scan} does not have what changed records counted for: they were changed"
-        " by something else than a run; compute everything anew with 'sqm run --full'"
-    )
-
-
 def _replace(connection: duckdb.DuckDBPyConnection, scan: Scan, fingerprint: str) -> None:
     """Keep the day rows just made; in place of those of another definition every row is new.
 
     `fingerprint`: of the scan whose day rows are there; empty where there are none.
     """
     table, made = f"days.{quote(scan.name)}", f"scan_{scan.name}"
+    kept, lists = amounts_table(scan.name), list(scan.lists.values())
     rows = f"select {_KEYS} from {made}"
     if fingerprint == scan.fingerprint:
-        listed = ", ".join(
-            [*_KEY, RECORDS, *scan.measures.values()]
-            + [f"list_sort({name})" for name in scan.lists.values()]
-        )
-        old, new = f"select {listed} from {table}", f"select {listed} from {made}"
-        rows = f"select {_KEYS} from (({old} except {new}) union all ({new} except {old}))"
+        rows = _differing(", ".join([*_KEY, RECORDS, *scan.measures.values()]), table, made)
+        if lists:
+            listed = [f"list_sort({name}), list_sort({GONE}{name})" for name in lists]
+            rows += f" union {_differing(', '.join([*_KEY, *listed]), kept, scan.amounts_name)}"
     elif fingerprint:
         rows += f" union select {_KEYS} from {table}"
     connection.execute(f"insert into {ROWS} select distinct '{scan.name}', * from ({rows})")
-    connection.execute(f"create or replace table {table} as from {made}")
+    apart = f" exclude ({', '.join(lists)})" if lists else ""
+    connection.execute(f"create or replace table {table} as select *{apart} from {made}")
+    replace_amounts(connection, scan)
+
+
+def _differing(listed: str, old: str, new: str) -> str:
+    """The keys of rows that are in one of two tables only."""
+    before, after = f"select {listed} from {old}", f"select {listed} from {new}"
+    return f"select {_KEYS} from (({before} except {after}) union all ({after} except {before}))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +324,7 @@ def _note_scans(
     for (name,) in connection.execute("select scan from sqm.day_rows").fetchall():
         if name not in made:
             connection.execute(f"drop table days.{quote(name)}")
+            connection.execute(f"drop table if exists {amounts_table(name)}")
             connection.execute("delete from sqm.day_rows where scan = ?", [name])
     connection.execute(
         "insert or replace into sqm.day_rows select unnest($scans), unnest($fingerprints), $moment",

@@ -35,6 +35,7 @@ from sqm.records import RecordType
 from sqm.terms import DURATIONS, Count, Related
 from sqm.windows import Window
 
+GONE = "gone_"  # how the columns begin that have the amounts that a list has lost
 RECORDS = "records"  # column of the day rows: how many records they are made of
 
 ScanOf = Callable[[str, str, BaseKpi], "Scan"]
@@ -65,6 +66,11 @@ class Scan:
         return f"{self.records.name}_by_{self.at}"
 
     @property
+    def amounts_name(self) -> str:
+        """Where the lists are, of what came to a day row and of what is `gone_` from it."""
+        return f"amounts_{self.name}"
+
+    @property
     def is_by_date(self) -> bool:
         column = self.records.column(self.at)
         return column is not None and column.type == "date"
@@ -87,7 +93,7 @@ class Scan:
     def fingerprint(self) -> str:
         """A text that changes when the day rows of the same records would."""
         parts = (
-            2,  # the form of day rows: with the number of records
+            3,  # the form of day rows: with the number of records, amounts apart
             self.records.columns,
             self.at,
             self.zone,

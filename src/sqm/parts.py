@@ -69,7 +69,8 @@ _QUARTERS_SQL = f"""{_ROWS_SQL}
 
 # A value was published as final and its period is not over: it is known as of a later moment.
 _LATER_SQL = f"""
-select 1 from {_KNOWN.format(joined=_BY_TEXT)} and v.first_published_at is not null and v.period_end > $today limit 1
+select 1 from {_KNOWN.format(joined=_BY_TEXT)}
+    and v.first_published_at is not null and v.period_end > $today limit 1
 """
 
 

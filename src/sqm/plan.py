@@ -32,7 +32,7 @@ from sqm.expressions import LOCAL_TIME, literal, quote
 from sqm.kpi import BaseKpi, Kpi, PointInTime, Rate, Stock
 from sqm.local_time import local_time_sql
 from sqm.lookups import join_sql, lookup_sql, mark_sql
-from sqm.measures import RECORDS, Recipe, Scan, Scans, recipe_of
+from sqm.measures import GONE, RECORDS, Recipe, Scan, Scans, recipe_of
 from sqm.records import RecordType
 from sqm.rollup import PERIOD, period_steps
 from sqm.snapshot import SEPARATOR
@@ -101,7 +101,7 @@ class Plan:
     """
 
     scans: Mapping[str, Scan]
-    day_rows: tuple[Step, ...]  # make the tables `scan_<scan>`
+    day_rows: tuple[Step, ...]  # make the tables `scan_<scan>` and the views `amounts_<scan>`
     periods: tuple[Step, ...]  # make the periods of each window from them
     results: Mapping[str, Result]
     unadjusted: Mapping[str, Result]
@@ -156,7 +156,7 @@ def make_plan(
         day_rows=(
             _local_time_step(zone, until),
             *_lookup_steps(scans, scope),
-            *(_day_rows_step(scan, scope) for scan in made if scope.has(scan.name)),
+            *(step for scan in made if scope.has(scan.name) for step in _scan_steps(scan, scope)),
         ),
         periods=tuple(
             step
@@ -232,14 +232,22 @@ def _lookup_steps(scans: Scans, scope: Scope) -> Iterator[Step]:
         yield create_step(purpose, lookup.name, _of_state(sql, scope), database)
 
 
-def _day_rows_step(scan: Scan, scope: Scope) -> Step:
+def _scan_steps(scan: Scan, scope: Scope) -> Iterator[Step]:
     purpose = f"one pass over {scan.records.name} by {scan.at}"
     sql = _of_state(_scan_sql(scan, scope), scope)
     if scope.exchange:
-        return create_step(
-            f"{purpose}, then and now", exchange_table(scan.name), exchange_sql(scan, sql)
+        exchanged = exchange_sql(scan, sql)
+        yield create_step(f"{purpose}, then and now", exchange_table(scan.name), exchanged)
+        return
+    yield create_step(purpose, f"scan_{scan.name}", sql)
+    if scan.lists:
+        lists = [f"{name}, null::double[] as {GONE}{name}" for name in scan.lists.values()]
+        sql = lines(
+            f"create or replace temp view {scan.amounts_name} as",
+            f"select day, level, segment, {', '.join(lists)} from scan_{scan.name}",
+            f"where {' or '.join(f'len({name}) > 0' for name in scan.lists.values())}",
         )
-    return create_step(purpose, f"scan_{scan.name}", sql)
+        yield Step("amounts of each day, of which none is gone yet", sql)
 
 
 def _of_state(sql: str, scope: Scope) -> str:
@@ -375,12 +383,12 @@ def _periods_of(scan: Scan, kpi: BaseKpi) -> str:
 
 
 def _amounts_sql(recipe: Recipe, scope: Scope) -> str:
-    scan = recipe.scan.name
+    scan, came, gone = recipe.scan, recipe.amounts, f"{GONE}{recipe.amounts}"
     return lines(
-        f'select level as "by", segment, day, {recipe.amounts} as amounts',
-        f"from scan_{scan}",
-        f"where level in ({_levels(recipe.kpi)}) and len({recipe.amounts}) > 0",
-        f"  and day in (from needed_{scan})" if scope.by_period is not None else "",
+        f'select level as "by", segment, day, {came} as amounts, {gone} as gone',
+        f"from {scan.amounts_name}",
+        f"where level in ({_levels(recipe.kpi)}) and (len({came}) > 0 or {gone} is not null)",
+        f"  and day in (from needed_{scan.name})" if scope.by_period is not None else "",
         "order by level, segment, day",
     )
 

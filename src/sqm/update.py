@@ -17,6 +17,7 @@ import duckdb
 import polars as pl
 
 from sqm.compute import Computation, judge_periods, with_quarantine
+from sqm.day_amounts import amounts_table
 from sqm.day_rows import update_day_rows
 from sqm.expressions import quote
 from sqm.frames import make_table, read_frame
@@ -79,11 +80,14 @@ def forget_values(connection: duckdb.DuckDBPyConnection) -> None:
 def _judge(connection: duckdb.DuckDBPyConnection, asked: Computation, scope: Scope) -> pl.DataFrame:
     plan = asked.plan(scope)
     scans = sorted({scan for kpi in plan.results for scan in plan.footings[kpi].scans})
-    for scan in scans:
-        connection.execute(f"create or replace temp view scan_{scan} as from days.{quote(scan)}")
+    views = {f"scan_{scan}": f"days.{quote(scan)}" for scan in scans}
+    listed = (plan.scans[scan] for scan in scans if plan.scans[scan].lists)
+    views |= {scan.amounts_name: amounts_table(scan.name) for scan in listed}
+    for view, table in views.items():
+        connection.execute(f"create or replace temp view {view} as from {table}")
     judged = judge_periods(connection, asked, plan)
-    for scan in scans:
-        connection.execute(f"drop view scan_{scan}")
+    for view in views:
+        connection.execute(f"drop view {view}")
     return judged
 
 
