@@ -2,7 +2,10 @@
 
 A project with jobs and tickets over three years in Parquet exports. Each day one file more arrives,
 with new and corrected records, and two runs take it: one in its stride, by cursor, and one with
-everything anew (`sqm run --full`), in a copy of the project. Their values are compared.
+everything anew (`sqm run --full`), in a copy of the project. Their values are compared. The short
+one is done several times from the same state, and counts with its median.
+
+Each run is in a process of its own, which has run a small project before: imports are not counted.
 
     python bench/daily_run.py [--jobs N] [--tickets N] [--runs N]
 """
@@ -10,22 +13,26 @@ everything anew (`sqm run --full`), in a copy of the project. Their values are c
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
 import duckdb
-import polars as pl
 import yaml
 from kpi_engine import ROOT, catalogue
 from records import make_records, same_values
-from timing import peak_memory_gib
+from timing import Taken
 
 from sqm import pipeline
 from sqm.expressions import quote
@@ -48,23 +55,33 @@ def main() -> None:
     arguments.add_argument("--jobs", type=int, default=10_000_000)
     arguments.add_argument("--tickets", type=int, default=3_000_000)
     arguments.add_argument("--runs", type=int, default=3)
+    arguments.add_argument("--times", type=int, default=3)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _write_project(root, given.jobs, given.tickets)
-        project = _project(root)
-        print(f"{given.jobs:,} jobs, {given.tickets:,} tickets")
-        _run(project, AS_OF, "first run", full=False)
+        print(f"{given.jobs:,} jobs, {given.tickets:,} tickets", flush=True)
+        _alone(root, "state", AS_OF, "first run", full=False)
         for day in range(1, given.runs + 1):
             _write_day(root, day)
             as_of = AS_OF + timedelta(days=day)
-            daily, values = _run(project, as_of, f"day {day}, by cursor", full=False)
-            shutil.copytree(project.state, root / "anew")
-            whole, anew = _run(_project(root, "anew"), as_of, f"day {day}, --full", full=True)
+            shutil.copytree(root / "state", root / "before")
+            daily = []
+            for _ in range(given.times):
+                shutil.rmtree(root / "state")
+                shutil.copytree(root / "before", root / "state")
+                daily.append(_alone(root, "state", as_of, f"day {day}, by cursor", full=False))
+            shutil.rmtree(root / "before")
+            shutil.copytree(root / "state", root / "anew")
+            whole = _alone(root, "anew", as_of, f"day {day}, --full", full=True)
+            values, anew = (read_snapshot(root / state).values for state in ("state", "anew"))
             shutil.rmtree(root / "anew")
-            same = same_values(values, anew)
-            print(f"  a daily run is {daily / whole:.3f} of a full one; same values: {same}")
-    print(f"peak memory of this process {peak_memory_gib():.1f} GiB")
+            print(
+                f"  a daily run is {median(d.wall for d in daily) / whole.wall:.3f} of a full one,"
+                f" {median(d.cpu for d in daily) / whole.cpu:.3f} in CPU;"
+                f" same values: {same_values(values, anew)}",
+                flush=True,
+            )
 
 
 def _project(root: Path, state: str = "state") -> Project:
@@ -141,12 +158,27 @@ def _export(
     connection.execute(f"copy ({query}) to '{root}/{name}-{day:04}.parquet'")
 
 
-def _run(
-    project: Project, as_of: datetime, title: str, *, full: bool
-) -> tuple[float, pl.DataFrame]:
-    """A run, as `sqm run` has it; seconds on the wall, and the values that it published."""
+def _alone(root: Path, state: str, as_of: datetime, title: str, *, full: bool) -> Taken:
+    """A run in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_warm_and_run, root, state, as_of, title, full).result()
+
+
+def _warm_and_run(root: Path, state: str, as_of: datetime, title: str, full: bool) -> Taken:
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        small = Path(folder)
+        _write_project(small, 2_000, 600)
+        _run(_project(small), AS_OF, "", full=False)
+        _write_day(small, 1)
+        _run(_project(small), AS_OF + timedelta(days=1), "", full=False)
+    return _run(_project(root, state), as_of, title, full=full)
+
+
+def _run(project: Project, as_of: datetime, title: str, *, full: bool) -> Taken:
+    """A run, as `sqm run` has it."""
     spent = dict.fromkeys(STEPS, 0.0)
-    began = time.perf_counter()
+    os.sync()  # what earlier runs have left to be written is not its work
+    began, began_cpu = time.perf_counter(), time.process_time()
     pulls = pipeline.Pulls(project, full)
     with pipeline.running(
         project, lambda: as_of, as_of, lambda _: None, meanwhile=pulls.begun
@@ -154,11 +186,11 @@ def _run(
         spent["open"] = time.perf_counter() - began
         _take_steps(project, run, pulls, as_of, full, spent)
         ended = time.perf_counter()
-    total = time.perf_counter() - began
+    taken = Taken(time.perf_counter() - began, time.process_time() - began_cpu)
     spent["settle"] = time.perf_counter() - ended
     listed = ", ".join(f"{step} {seconds:.2f}" for step, seconds in spent.items())
-    print(f"{title}: {total:.2f} s ({listed})")
-    return total, read_snapshot(project.state).values
+    print(f"{title}: {taken.wall:.2f} s, {taken.cpu:.2f} s of CPU ({listed})", flush=True)
+    return taken
 
 
 def _take_steps(

@@ -11,7 +11,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Median seconds on the clock of the wall, and of CPU in all threads of this process."""
+    """Seconds on the clock of the wall, and of CPU in all threads of this process."""
 
     wall: float
     cpu: float

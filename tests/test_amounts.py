@@ -92,8 +92,7 @@ def test_the_amounts_of_a_day_in_several_rows_without_those_that_are_gone():
     assert found.with_columns(pl.col("amounts").list.sort()).rows() == [
         ("", "", first, [1.0, 2.0]),
         ("", "", second, [5.0, 6.0]),
-        ("team", "A", first, [3.0]),
-        ("team", "A", first, [8.0]),
+        ("team", "A", first, [3.0, 8.0]),
     ]
 
 

@@ -318,6 +318,33 @@ def test_an_amount_that_was_never_counted_is_told_of_with_a_remedy():
     assert counts(values, "median") == {"2026-01": 6, "2026-02": None}
 
 
+def test_an_update_adds_the_amounts_that_moved_until_many_lists_have_lost_some():
+    median = kpi("quantile", "median", records="jobs", at="created_at", of="cost", quantile=0.5,
+                 unit="money", windows=["month"])  # fmt: skip
+    warehouse = Warehouse("UTC", [median])
+    costs = {n: float(n) for n in range(1, 17)}  # one job on each of sixteen days
+
+    def put(numbers: Iterable[int], as_of: int) -> tuple[object, list[tuple[object, ...]]]:
+        """The median after an update, and the rows of amounts."""
+        jobs = {str(n): at(f"2026-01-{n:02} 08:00") | {"cost": costs[n]} for n in numbers}
+        warehouse.apply(jobs)
+        values = warehouse.update(datetime(2026, 2, as_of))  # noqa: DTZ001
+        kept = 'select day(day), l0, gone_l0 from days."jobs_by_created_at amounts" order by all'
+        return counts(values, "median")["2026-01"], warehouse.connection.execute(kept).fetchall()
+
+    at_first = [(n, [float(n)], None) for n in costs]
+    assert put(costs, 1) == (8.5, at_first)
+
+    costs[1], costs[2] = 30.0, 40.0
+    assert put([1, 2], 2) == (
+        10.5,
+        [(1, [1.0], None), (1, [30.0], [1.0]), (2, [2.0], None), (2, [40.0], [2.0]), *at_first[2:]],
+    )
+
+    costs[3] = 0.0  # the third of nineteen rows that takes something off a list
+    assert put([3], 3) == (10.5, [(n, [cost], None) for n, cost in costs.items()])
+
+
 def test_a_record_that_was_never_counted_is_told_of_with_a_remedy(two_months: Warehouse):
     two_months.connection.execute(
         f"insert into {before_table('jobs')} (job_id, created_at) values ('9', '2026-02-01 08:00')"

@@ -348,6 +348,23 @@ def test_a_run_leaves_a_large_file_alone_until_its_log_is_long(project: Project,
     assert runs == (4,)
 
 
+def test_columns_that_name_other_things_are_kept_as_they_are(project: Project):
+    with open_warehouse(project) as connection:
+        connection.execute(
+            "insert into jobs (job_id, asset_id, region)\n"
+            "select i, 'asset ' || i % 9000, 'Region ' || i % 3 from range(20000) as t(i)"
+        )
+    settle_warehouse(project)
+
+    with duckdb.connect(warehouse_path(project), read_only=True) as connection:
+        stored = connection.execute(
+            "select distinct column_name from pragma_storage_info('jobs')\n"
+            "where segment_type = 'VARCHAR' and compression = 'Uncompressed'\n"
+            "and column_name in ('asset_id', 'region')"
+        ).fetchall()
+    assert stored == [("asset_id",)]
+
+
 def test_steps_never_write_a_checkpoint(project: Project):
     """Else a kill in the middle of it destroys the file; this is what keeps DuckDB from it."""
     open_and_read(project)

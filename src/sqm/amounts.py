@@ -15,22 +15,19 @@ _CELL = ["by", "segment", "day"]
 
 
 def without_gone(rows: pl.DataFrame) -> pl.DataFrame:
-    """The amounts of each cell, one or more lists, none empty, without those that are gone.
+    """The amounts of each by, segment and day without those that are gone, as lists; none empty.
 
     rows: by, segment, day, amounts, gone; in the order of the first three, which may repeat. Raises
     LookupError when an amount that is gone was not there.
     """
-    is_less = pl.col("gone").is_not_null()
-    concerned = rows.filter(is_less).select(_CELL).unique()
-    if concerned.is_empty():
+    if rows["gone"].null_count() == rows.height:
         return rows.drop("gone")
-    cells = rows.join(concerned, on=_CELL, how="semi").group_by(_CELL)
-    lists = pl.col("amounts", "gone").explode(empty_as_null=False, keep_nulls=False)
-    found = cells.agg(lists)
-    left = take_off(found["amounts"], found["gone"])
-    changed = found.select(_CELL).with_columns(left.alias("amounts")).drop_nulls("amounts")
-    others = rows.drop("gone").join(concerned, on=_CELL, how="anti")
-    return pl.concat([others, changed]).sort(_CELL)
+    cells = rows.select(pl.struct(_CELL).rle_id()).to_series().to_numpy()
+    starts = np.searchsorted(cells, np.arange(cells[-1] + 2))
+    (amounts, begins), (less, firsts) = _flat(rows["amounts"]), _flat(rows["gone"])
+    left = _taken_off(amounts.copy(), begins[starts], less.copy(), firsts[starts])
+    found = rows.select(_CELL)[starts[:-1]]
+    return found.with_columns(left.alias("amounts")).drop_nulls("amounts")
 
 
 def take_off(lists: pl.Series, gone: pl.Series) -> pl.Series:
@@ -39,9 +36,7 @@ def take_off(lists: pl.Series, gone: pl.Series) -> pl.Series:
     Raises LookupError when an amount that is gone was not there.
     """
     (old, begins), (less, firsts) = _flat(lists), _flat(gone)
-    old = old.copy()
-    left = np.delete(old, _find(less.copy(), firsts, old, begins))
-    return _lists(left, begins - firsts)
+    return _taken_off(old.copy(), begins, less.copy(), firsts)
 
 
 def net(come: pl.Series, gone: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -60,6 +55,17 @@ def net(come: pl.Series, gone: pl.Series) -> tuple[pl.Series, pl.Series]:
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         made.append(_lists(np.repeat(amounts[begins], often), offsets))
     return made[0], made[1]
+
+
+def _taken_off(
+    old: NDArray[np.float64],
+    begins: NDArray[np.int64],
+    less: NDArray[np.float64],
+    firsts: NDArray[np.int64],
+) -> pl.Series:
+    """The lists in `old` without the amounts in `less`; puts both in order."""
+    left = np.delete(old, _find(less, firsts, old, begins))
+    return _lists(left, begins - firsts)
 
 
 def _lists(amounts: NDArray[np.float64], offsets: NDArray[np.int64]) -> pl.Series:

@@ -153,11 +153,6 @@ def remove_spilled(project: Project) -> None:
     shutil.rmtree(path.with_name(path.name + ".tmp"), ignore_errors=True)
 
 
-def record_table_sql(record_type: RecordType) -> str:
-    """The statement that makes the table of a record type."""
-    return _table_sql(quote(record_type.name), record_type)
-
-
 def _create(path: Path) -> None:
     """Make the file under another name first: a kill leaves no half of a warehouse."""
     log = log_path(path)
