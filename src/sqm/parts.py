@@ -25,13 +25,13 @@ from sqm.ledger import WITHDRAWN
 from sqm.snapshot import COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS, with_charts
 
 _QUARTER = "date_trunc('quarter', v.period_end - 1)"  # of the last day
+# Places by a hash where all rows are read: comparing three texts for each takes longer than all the
+# rest. By the texts where some are: DuckDB sees by them which.
+_BY_HASH = 'on hash(a.kpi, a."window", a."by") = hash(v.kpi, v."window", v."by")'
+_BY_TEXT = 'using (kpi, "window", "by")'
 # The ledger also keeps what is not computed now: values that were withdrawn, and those of later
 # moments or of other definitions. A rolling period is published when it is over, a calendar period
 # from its first day on.
-# Where all rows are read: comparing three texts for each takes longer than all the rest. Where
-# some are, DuckDB sees by the texts which.
-_BY_HASH = 'on hash(a.kpi, a."window", a."by") = hash(v.kpi, v."window", v."by")'
-_BY_TEXT = 'using (kpi, "window", "by")'
 _KNOWN = (
     "sqm.kpi_values as v join temp.asked_places as a {joined}\n"
     "where v.period_start <= $last_day\n"
