@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqm.expressions import quote
-from sqm.measures import GONE, RECORDS, Scan
+from sqm.measures import DAY_KEY, GONE, RECORDS, Scan
 from sqm.records import RecordType
 from sqm.statements import comma, lines
 from sqm.terms import Related
@@ -183,7 +183,7 @@ def exchange_sql(scan: Scan, two_states: str) -> str:
     Of lists of amounts those of now, and those of then (GONE). Rows that differ only.
     """
     measures = [RECORDS, *scan.measures.values()]
-    columns = ["day", "level", "segment"]
+    columns = [*DAY_KEY]
     columns += [f"coalesce(sum(if({IS_NOW}, {m}, -{m})), 0) as {m}" for m in measures]
     columns += [
         f"any_value({amounts}) filter (where {state}) as {begin}{amounts}"

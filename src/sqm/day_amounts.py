@@ -14,11 +14,10 @@ from sqm.amounts import net, take_off
 from sqm.compute import changed_by_others
 from sqm.expressions import quote
 from sqm.frames import make_table, read_frame
-from sqm.measures import GONE, Scan
+from sqm.measures import DAY_KEY, GONE, Scan
 
 FOLDED = 1 / 8  # of the rows: when more have lost amounts, these are taken off their lists
-_KEY = ("day", "level", "segment")
-_KEYS = ", ".join(_KEY)
+_KEYS = ", ".join(DAY_KEY)
 
 
 def amounts_table(scan: str) -> str:
@@ -48,7 +47,7 @@ def make_moved(connection: duckdb.DuckDBPyConnection, scan: Scan) -> None:
     made: dict[str, pl.Series] = {}
     for name in lists:
         made[name], made[f"{GONE}{name}"] = net(rows[name], rows[f"{GONE}{name}"])
-    moved = rows.select(*_KEY).with_columns(**made)
+    moved = rows.select(*DAY_KEY).with_columns(**made)
     moved = moved.filter(pl.any_horizontal(pl.col(*made).is_not_null()))
     make_table(connection, "moved", moved)
     connection.execute(f"create table {shared(scan.amounts_name)} as from moved")
@@ -81,7 +80,7 @@ def _fold(connection: duckdb.DuckDBPyConnection, scan: Scan, less: str) -> None:
         left = {name: take_off(found[name], found[f"{GONE}{name}"]) for name in lists}
     except LookupError as error:
         raise changed_by_others(scan.name) from error
-    make_table(connection, "folded", found.select(*_KEY).with_columns(**left))
+    make_table(connection, "folded", found.select(*DAY_KEY).with_columns(**left))
     connection.execute(f"delete from {table} where {concerned}")
     some = " or ".join(f"{name} is not null" for name in lists)
     connection.execute(f"insert into {table} by name from folded where {some}")

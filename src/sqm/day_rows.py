@@ -27,7 +27,7 @@ from sqm.compute import (
 from sqm.day_amounts import amounts_table, keep_moved, make_moved, replace_amounts
 from sqm.expressions import quote
 from sqm.lookups import Lookup
-from sqm.measures import GONE, RECORDS, Scan
+from sqm.measures import DAY_KEY, GONE, RECORDS, Scan
 from sqm.plan import Scope
 from sqm.records import RecordType
 from sqm.side_by_side import Task, do_tasks
@@ -36,8 +36,7 @@ from sqm.touched import ROWS
 from sqm.transactions import transaction
 
 NOISE = 1e-12  # of its parts: what a sum of floating-point amounts leaves where nothing is left
-_KEY = ("day", "level", "segment")
-_KEYS = ", ".join(_KEY)
+_KEYS = ", ".join(DAY_KEY)
 
 
 def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -> None:
@@ -245,10 +244,10 @@ def _replace(connection: duckdb.DuckDBPyConnection, scan: Scan, fingerprint: str
     kept, lists = amounts_table(scan.name), list(scan.lists.values())
     rows = f"select {_KEYS} from {made}"
     if fingerprint == scan.fingerprint:
-        rows = _differing(", ".join([*_KEY, RECORDS, *scan.measures.values()]), table, made)
+        rows = _differing(", ".join([*DAY_KEY, RECORDS, *scan.measures.values()]), table, made)
         if lists:
             listed = [f"list_sort({name}), list_sort({GONE}{name})" for name in lists]
-            rows += f" union {_differing(', '.join([*_KEY, *listed]), kept, scan.amounts_name)}"
+            rows += f" union {_differing(', '.join([*DAY_KEY, *listed]), kept, scan.amounts_name)}"
     elif fingerprint:
         rows += f" union select {_KEYS} from {table}"
     connection.execute(f"insert into {ROWS} select distinct '{scan.name}', * from ({rows})")

@@ -35,6 +35,7 @@ from sqm.records import RecordType
 from sqm.terms import DURATIONS, Count, Related
 from sqm.windows import Window
 
+DAY_KEY = ("day", "level", "segment")  # columns that tell day rows apart
 GONE = "gone_"  # how the columns begin that have the amounts that a list has lost
 RECORDS = "records"  # column of the day rows: how many records they are made of
 
