@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sqm.accept import accept_records, gather_records, mark_broken
-from sqm.changes import consume_changes, is_changed_sql
+from sqm.changes import consume_changes, is_changed_sql, key_hash_sql
 from sqm.project import Project, load_project
 from sqm.staging import staged_records
 from sqm.staging_file import open_with_staging
@@ -203,6 +203,19 @@ def test_an_increment_touches_only_what_it_brings(warehouse: Warehouse):
 
     assert found["first"] == accepted("first", inserted=1, updated=1, deleted=1)
     assert warehouse.records() == [(1, "a", "first"), (2, "b", "first"), (4, "c", "first")]
+
+
+def test_two_keys_that_share_their_hash_are_two_records(warehouse: Warehouse):
+    [(one, other)] = warehouse.rows(
+        "select min(n), max(n) from range(1_000_000) as r(n)"
+        f" group by {key_hash_sql('n')} having count(*) = 2 limit 1"
+    )
+    warehouse.accept(first=Pull({one: "a"}))
+
+    found = warehouse.accept(first=Pull({other: "b"}, is_full=False))
+
+    assert found["first"] == accepted("first", inserted=1)
+    assert warehouse.records() == [(one, "a", "first"), (other, "b", "first")]
 
 
 def test_what_changed_is_counted_for_each_run_and_source(warehouse: Warehouse):

@@ -526,6 +526,37 @@ def test_what_the_change_log_of_version_7_leads_to_is_computed_anew(project: Pro
     assert not {("staging",), ("touched_parcels",)} & set(names)
 
 
+KEYS_OF_VERSION_11 = """
+update sqm.meta set schema_version = 11;
+alter table parcels drop column _key;
+alter table parcels add column _key ubigint;
+update parcels set _key = hash(parcel_id);
+alter table changes.before_parcels drop column _key;
+alter table changes.before_parcels add column _key ubigint;
+insert into changes.before_parcels (parcel_id, _key) values ('1', hash('1'));
+"""
+
+
+def test_key_hashes_of_version_11_are_shortened(project: Project):
+    refresh(project)
+    with open_warehouse(project) as connection:
+        connection.execute(KEYS_OF_VERSION_11)
+
+    # twice: the second reads what the first left in the log
+    for _ in range(2):
+        with open_warehouse(project) as connection:
+            kept, before = (
+                connection.execute(
+                    f"select parcel_id, _key, hash(parcel_id) // 4294967296 from {table} order by 1"
+                ).fetchall()
+                for table in ("parcels", "changes.before_parcels")
+            )
+
+        assert [parcel for parcel, *_ in kept] == ["1", "2", "3", "4"]
+        assert [parcel for parcel, *_ in before] == ["1"]
+        assert all(short == first_half for _, short, first_half in kept + before)
+
+
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 

@@ -1,9 +1,30 @@
-"""Put off an import until something of it is used."""
+"""What makes an import take less time, or none where nothing of it is used."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def importing_much() -> Iterator[None]:
+    """Keep Python's garbage collector from what is imported inside, now and later on.
+
+    It would go through all of it time and again as it grows, and find nothing: modules stay.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # else what is left at the end is complained about
+        if collects:
+            gc.enable()
 
 
 def import_when_used(package: str, name: str) -> None:

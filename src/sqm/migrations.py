@@ -334,6 +334,22 @@ def _note_first_of_restated(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_FIRST_OF_RESTATED)
 
 
+def _shorten_key_hashes(connection: duckdb.DuckDBPyConnection) -> None:
+    """Records are found by half of the hash of their key."""
+    tables = connection.execute(
+        "select schema_name, table_name from duckdb_columns()\n"
+        "where schema_name in ('main', 'changes') and database_name = current_database()"
+        " and column_name = '_key' and data_type = 'UBIGINT'"
+    ).fetchall()
+    for schema, table in tables:
+        name = f"{quote(schema)}.{quote(table)}"
+        # not as a change of the type: reading that from its log DuckDB 2.0 lacks the function >>
+        connection.execute(f"alter table {name} add column _short_key uinteger")
+        connection.execute(f"update {name} set _short_key = cast(_key >> 32 as uinteger)")
+        connection.execute(f"alter table {name} drop column _key")
+        connection.execute(f"alter table {name} rename column _short_key to _key")
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _make_schema,  # version 1
     _add_cursors,  # 2: pulls note whether they are full and how far they reach
@@ -346,6 +362,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _drop_charts,  # 9: charts are drawn from the values that are published
     _note_runs,  # 10: the change log names the runs that changed records, not the records
     _note_first_of_restated,  # 11: restatements have what was first published beside them
+    _shorten_key_hashes,  # 12: the hash of a record's key takes four bytes
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
