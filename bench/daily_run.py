@@ -3,7 +3,9 @@
 A project with jobs and tickets over three years in Parquet exports. Each day one file more arrives,
 with new and corrected records, and two runs take it: one in its stride, by cursor, and one with
 everything anew (`sqm run --full`), in a copy of the project. Their values are compared. The short
-one is done several times from the same state, and counts with its median.
+one is done several times from the same state, before and after the other, and counts with its
+median: a machine that is slow for a while is slow for both. The last line has all days together,
+with those on which the warehouse was settled.
 
 Each run is in a process of its own, which has run a small project before: imports are not counted.
 
@@ -25,6 +27,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 
@@ -55,33 +58,48 @@ def main() -> None:
     arguments.add_argument("--jobs", type=int, default=10_000_000)
     arguments.add_argument("--tickets", type=int, default=3_000_000)
     arguments.add_argument("--runs", type=int, default=3)
-    arguments.add_argument("--times", type=int, default=3)
+    arguments.add_argument("--times", type=int, default=2)
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _write_project(root, given.jobs, given.tickets)
         print(f"{given.jobs:,} jobs, {given.tickets:,} tickets", flush=True)
         _alone(root, "state", AS_OF, "first run", full=False)
+        taken: list[tuple[Taken, Taken]] = []
         for day in range(1, given.runs + 1):
             _write_day(root, day)
             as_of = AS_OF + timedelta(days=day)
             (root / "state").rename(root / "before")
-            daily = []
-            for _ in range(given.times):
-                shutil.rmtree(root / "state", ignore_errors=True)
-                shutil.copytree(root / "before", root / "state")
-                daily.append(_alone(root, "state", as_of, f"day {day}, by cursor", full=False))
-            shutil.rmtree(root / "before")
+            daily = _by_cursor(root, as_of, day, given.times)
             shutil.copytree(root / "state", root / "anew")
             whole = _alone(root, "anew", as_of, f"day {day}, --full", full=True)
             values, anew = (read_snapshot(root / state).values for state in ("state", "anew"))
             shutil.rmtree(root / "anew")
-            print(
-                f"  a daily run is {median(d.wall for d in daily) / whole.wall:.3f} of a full one,"
-                f" {median(d.cpu for d in daily) / whole.cpu:.3f} in CPU;"
-                f" same values: {same_values(values, anew)}",
-                flush=True,
-            )
+            daily += _by_cursor(root, as_of, day, given.times)
+            shutil.rmtree(root / "before")
+            usual = Taken(median(d.wall for d in daily), median(d.cpu for d in daily))
+            taken.append((usual, whole))
+            found = f"{_compared(taken[-1:])}; same values: {same_values(values, anew)}"
+            print(f"  {found}", flush=True)
+        print(f"all {given.runs} days: {_compared(taken)}")
+
+
+def _compared(taken: Sequence[tuple[Taken, Taken]]) -> str:
+    wall, cpu = (
+        sum(each(daily) for daily, _ in taken) / sum(each(whole) for _, whole in taken)
+        for each in (attrgetter("wall"), attrgetter("cpu"))
+    )
+    return f"a daily run is {wall:.3f} of a full one, {cpu:.3f} in CPU"
+
+
+def _by_cursor(root: Path, as_of: datetime, day: int, times: int) -> list[Taken]:
+    """Daily runs from the state before this day, which stays; the last one leaves its state."""
+    daily = []
+    for _ in range(times):
+        shutil.rmtree(root / "state", ignore_errors=True)
+        shutil.copytree(root / "before", root / "state")
+        daily.append(_alone(root, "state", as_of, f"day {day}, by cursor", full=False))
+    return daily
 
 
 def _project(root: Path, state: str = "state") -> Project:

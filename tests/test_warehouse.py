@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pytest
@@ -282,14 +284,19 @@ def test_a_run_leaves_no_log(project: Project):
     refresh(project)
 
     names = {path.name for path in project.state.glob("warehouse*")}
-    assert names == {"warehouse.duckdb"}
+    assert names == {"warehouse.duckdb", "warehouse.spare.duckdb"}
 
 
-@pytest.mark.parametrize("moment", ["copied", "logged", "replaced"])
-def test_settling_can_be_broken_off_anywhere(project: Project, moment):
+@pytest.mark.parametrize("is_first", [True, False], ids=["without a spare", "with a spare"])
+@pytest.mark.parametrize("moment", ["copied", "logged", "spared", "replaced"])
+def test_settling_can_be_broken_off_anywhere(project: Project, moment, is_first):
     open_and_read(project)
+    if not is_first:
+        settle_warehouse(project)
     _leave_a_log(project)
     path, log, fresh = warehouse_path(project), log_path(project), new_path(project)
+    if not is_first:
+        spare_path(project).unlink()  # it is what becomes the new file
     if moment == "copied":
         fresh.write_bytes(b"half of it")
     else:
@@ -298,6 +305,8 @@ def test_settling_can_be_broken_off_anywhere(project: Project, moment):
         with duckdb.connect(fresh) as connection:
             connection.execute("checkpoint")
         log.rename(log.with_name(log.name + ".settled"))
+    if moment in ("spared", "replaced"):
+        os.link(path, spare_path(project))
     if moment == "replaced":
         fresh.replace(path)
 
@@ -305,7 +314,77 @@ def test_settling_can_be_broken_off_anywhere(project: Project, moment):
     settle_warehouse(project)
     assert open_and_read(project) == 1000
     settle_warehouse(project)
-    assert {found.name for found in project.state.glob("warehouse*")} == {"warehouse.duckdb"}
+    names = {found.name for found in project.state.glob("warehouse*")}
+    assert names == {"warehouse.duckdb", "warehouse.spare.duckdb"}
+
+
+def test_a_later_settling_copies_what_differs(project: Project, monkeypatch):
+    copied: list[str] = []
+
+    def copyfile(source: Path, target: Path) -> None:
+        copied.append(source.name)
+        shutil.copyfile(source, target)
+
+    monkeypatch.setattr("sqm.settling.shutil", SimpleNamespace(copyfile=copyfile))
+    changes = (
+        # as much as goes to the file itself, not through the log
+        "insert into parcels (parcel_id, depot) select i, hash(i) from range(300_000) t(i)",
+        "update parcels set depot = 'East' where parcel_id = '7'",
+        "delete from parcels where parcel_id = '8'",
+        "delete from parcels where cast(parcel_id as integer) >= 100",
+        "insert into parcels (parcel_id, depot) values ('100', 'West')",
+        "insert into parcels (parcel_id, depot) select i, '' from range(1000, 300_000) t(i)",
+        "delete from parcels where cast(parcel_id as integer) >= 1000",
+    )
+    for sql in changes:
+        with open_warehouse(project) as connection:
+            connection.execute(sql)
+        settle_warehouse(project)
+
+    with open_warehouse(project) as connection:
+        query = "select count(*), count_if(depot = 'East'), count_if(depot = 'West') from parcels"
+        assert connection.execute(query).fetchall() == [(100, 1, 1)]  # 0..100 without 8
+    whole, log = "warehouse.duckdb", "warehouse.duckdb.wal"
+    assert copied == [whole] + [log] * len(changes)
+
+
+def test_a_spare_that_somebody_reads_is_left_to_them(project: Project):
+    open_and_read(project)
+    for _ in range(2):  # the spare of the first one is a file without tables
+        settle_warehouse(project)
+        _leave_a_log(project)
+    read = (
+        "import duckdb, sys\n"
+        "connection = duckdb.connect(sys.argv[1], read_only=True)\n"
+        "print('open', flush=True)\n"
+        "input()\n"
+        "print(connection.execute('select count(*) from parcels').fetchall())\n"
+    )
+    command = [sys.executable, "-c", read, str(spare_path(project))]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "open\n"
+        settle_warehouse(project)
+        said, _ = reader.communicate("go on\n", timeout=60)
+
+    assert said == "[(0,)]\n"
+    assert open_and_read(project) == 2000
+
+
+def test_where_files_cannot_be_linked_each_settling_copies_all(project: Project, monkeypatch):
+    def link(source: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("sqm.settling.os.link", link)
+    open_and_read(project)
+    settle_warehouse(project)
+    _leave_a_log(project)
+    settle_warehouse(project)
+
+    assert open_and_read(project) == 1000
+    assert not spare_path(project).exists()
 
 
 def test_a_small_file_is_settled_with_any_log_and_a_large_one_with_a_long_log(project: Project):
@@ -388,6 +467,10 @@ def log_path(project: Project) -> Path:
     return warehouse_path(project).with_name("warehouse.duckdb.wal")
 
 
+def spare_path(project: Project) -> Path:
+    return warehouse_path(project).with_name("warehouse.spare.duckdb")
+
+
 def new_path(project: Project) -> Path:
     return warehouse_path(project).with_name("warehouse.new.duckdb")
 
@@ -455,8 +538,7 @@ def test_a_disk_that_is_full_for_the_copy_of_the_file_leaves_file_and_log(make_p
     root = make_project(parcels())
     project = load_project(root)
     refresh(project)
-    [before] = project.state.glob("warehouse*")
-    limit = before.stat().st_size - 1
+    limit = warehouse_path(project).stat().st_size - 1
     late = (root / "parcels.csv").read_text(encoding="utf-8").replace(" 11:00", " 10:00")
     (root / "parcels.csv").write_text(late, encoding="utf-8")
 
@@ -472,7 +554,8 @@ def test_a_disk_that_is_full_for_the_copy_of_the_file_leaves_file_and_log(make_p
     assert read_snapshot(project.state).manifest.revision == 2
     assert [run.state for run in read_runs(project.state)] == ["published", "published"]
     refresh(project)
-    assert {path.name for path in project.state.glob("warehouse*")} == {"warehouse.duckdb"}
+    names = {path.name for path in project.state.glob("warehouse*")}
+    assert names == {"warehouse.duckdb", "warehouse.spare.duckdb"}
     with open_warehouse(project) as connection:
         done = connection.execute("select done_at from parcels where parcel_id = '2'").fetchall()
     assert done == [(at("2026-11-02 10:00"),)]

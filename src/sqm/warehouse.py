@@ -4,10 +4,8 @@ DuckDB lets one process at a time write and locks every other one out, so the fi
 somebody works on it and no longer; whatever serves people reads snapshots instead. A run works on
 it for as long as it lasts (`kept_open`).
 
-A checkpoint of DuckDB rewrites blocks that its last one refers to, so a kill in the middle of it
-destroys the file. Steps therefore only append to the log (`.wal`), and at the end of a run
-`settle_warehouse` writes a log that has grown long into a copy of the file, which then takes its
-place.
+Steps only append to its log (`.wal`), and at the end of a run `settle_warehouse` writes a log that
+has grown long into the file (`settling.py`).
 """
 
 from __future__ import annotations
@@ -30,30 +28,30 @@ from sqm.changes import (
 )
 from sqm.errors import WarehouseError
 from sqm.expressions import quote
-from sqm.files import cannot_write, sync_file, sync_folder
+from sqm.files import cannot_write, sync_folder
 from sqm.migrations import SCHEMA_VERSION, migrate, schema_version
 from sqm.project import Project
 from sqm.records import RecordType
 from sqm.sandbox import confine
+from sqm.settling import (
+    SMALL,
+    finish_settling,
+    fresh_path,
+    is_due,
+    log_path,
+    remove,
+    settle,
+)
 from sqm.steps import working_on
 from sqm.storage import REBUILD, storage_errors, storage_problem
 from sqm.transactions import transaction
 
-SMALL = 256 * 2**20  # bytes of the file: copied in less than a second
-# A run reads the log once, a second per 200 MB; a copy takes a second per 550 MB. With a log of an
-# eighth a run waits a third as long as for a copy; a longer one holds back more space.
-LOG_SHARE = 8
 _kept: dict[Path, duckdb.DuckDBPyConnection | None] = {}  # the files that are kept open
 _opening = Lock()
 
 
 def warehouse_path(project: Project) -> Path:
     return project.state / "warehouse.duckdb"
-
-
-def log_path(path: Path) -> Path:
-    """The log of a DuckDB file; what was written last is only there, so it belongs to the file."""
-    return path.with_name(path.name + ".wal")
 
 
 @contextmanager
@@ -105,46 +103,15 @@ def open_confined(project: Project) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def is_settling_due(project: Project, small: int = SMALL, share: int = LOG_SHARE) -> bool:
-    """Whether copying the file costs less than reading its log at every opening would.
-
-    Of a file of up to `small` bytes always; of a larger one when its log has reached one part in
-    `share` of it.
-    """
-    path = warehouse_path(project)
-    log = log_path(path)
-    if not log.exists():
-        return False
-    size = path.stat().st_size
-    return size <= small or share * log.stat().st_size >= size
+def is_settling_due(project: Project, small: int = SMALL, share: int | None = None) -> bool:
+    """As settling.is_due."""
+    return is_due(warehouse_path(project), small, share)
 
 
 def settle_warehouse(project: Project) -> None:
-    """Write the log into the warehouse file; a kill leaves the old file and log, or the new file.
-
-    Needs room for a second file. Raises WarehouseError, with nothing changed, when it cannot.
-    """
-    path = warehouse_path(project)
+    """Write the log into the warehouse file, as settling.settle; it is closed before."""
     let_go(project)
-    if not log_path(path).exists():
-        return
-    fresh = _fresh(path)
-    try:
-        shutil.copyfile(path, fresh)
-        shutil.copyfile(log_path(path), log_path(fresh))
-        with duckdb.connect(fresh) as connection:
-            connection.execute("checkpoint")
-        sync_file(fresh)
-        # without its log the old file is out of date: from here on the new one counts
-        log_path(path).replace(_settled(path))
-        sync_folder(path.parent)
-    except OSError as error:
-        _remove(fresh, log_path(fresh))
-        raise WarehouseError(f"{path}: {cannot_write(error)}") from error
-    except duckdb.Error as error:
-        _remove(fresh, log_path(fresh))
-        raise WarehouseError(f"{path}: {storage_problem(path, error, 'is damaged')}") from error
-    _finish_settling(path)
+    settle(warehouse_path(project))
 
 
 def remove_spilled(project: Project) -> None:
@@ -158,10 +125,10 @@ def _create(path: Path) -> None:
     log = log_path(path)
     if log.exists():
         raise WarehouseError(f"{log}: the warehouse of this log is gone; move the log away as well")
-    fresh = _fresh(path)
+    fresh = fresh_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(fresh, log_path(fresh))
+        remove(fresh, log_path(fresh))
         with duckdb.connect(fresh) as connection:
             migrate(connection)
         fresh.replace(path)
@@ -170,19 +137,6 @@ def _create(path: Path) -> None:
         raise WarehouseError(f"{path}: {cannot_write(error)}") from error
     except duckdb.Error as error:
         raise WarehouseError(f"{path}: {storage_problem(path, error, 'cannot be made')}") from error
-
-
-def _finish_settling(path: Path) -> None:
-    """Put the new file in the place of the old one where a kill prevented that."""
-    if not _settled(path).exists():
-        return
-    try:
-        if _fresh(path).exists():
-            _fresh(path).replace(path)
-            sync_folder(path.parent)
-        _settled(path).unlink(missing_ok=True)
-    except OSError as error:
-        raise WarehouseError(f"{path}: {cannot_write(error)}") from error
 
 
 def _opened(path: Path, project: Project) -> duckdb.DuckDBPyConnection:
@@ -197,7 +151,7 @@ def _opened(path: Path, project: Project) -> duckdb.DuckDBPyConnection:
 
 
 def _open(path: Path, project: Project) -> duckdb.DuckDBPyConnection:
-    _finish_settling(path)
+    finish_settling(path)
     if not path.exists():
         _create(path)
     connection = _connect(path)
@@ -238,21 +192,6 @@ def _set_up(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("set preserve_insertion_order = false")
     # lines elsewhere, progress.py on terminals
     connection.execute("set enable_progress_bar = false")
-
-
-def _fresh(path: Path) -> Path:
-    """Where a file is made that takes the warehouse's place once it is complete."""
-    return path.with_name("warehouse.new.duckdb")
-
-
-def _settled(path: Path) -> Path:
-    """The log of the old file, once the new one is complete."""
-    return path.with_name(path.name + ".wal.settled")
-
-
-def _remove(*paths: Path) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
 
 
 def _prepare(connection: duckdb.DuckDBPyConnection, path: Path, project: Project) -> None:
