@@ -20,8 +20,8 @@ from sqm.files import cannot_write, sync_file, sync_folder
 from sqm.storage import storage_problem
 
 SMALL = 256 * 2**20  # bytes of the file: copied in less than a second
-# Every run reads the log, a second per 150 MB, and so does settling, which takes 0.2 s besides: with
-# a file of 1 GB and 15 MB of log a day it costs least every other day.
+# Every run reads the log, a second per 150 MB, and so does settling, which takes 0.2 s besides:
+# with a file of 1 GB and 15 MB of log a day it costs least every other day.
 LOG_SHARE = 40
 # Without a spare to bring up to date: a copy takes a second per 550 MB.
 LOG_SHARE_WITHOUT_SPARE = 8
