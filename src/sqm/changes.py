@@ -21,7 +21,7 @@ SYSTEM_COLUMNS = {
     "_first_seen_at": "TIMESTAMP",  # UTC: start of the run that brought it
     "_last_seen_at": "TIMESTAMP",  # UTC: start of the last run in which its source delivered it
     "_hash": "UBIGINT",  # of the columns of the record, by DuckDB's hash()
-    "_key": "UINTEGER",  # of its key as text: many keys are found by it in a fifth of the time
+    "_key": "UINTEGER",  # of its key as text: many keys are found by it in a quarter of the time
 }
 SCHEMA = "changes"  # of the change log, which has nothing else in it
 RUNS = f"{SCHEMA}.runs"  # run_id: the runs that have changed records since
