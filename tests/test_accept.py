@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sqm.accept import accept_records, gather_records, mark_broken
+from sqm.accept import accept_records, gather_records, look_up_held, looking_up, mark_broken
 from sqm.changes import consume_changes, is_changed_sql, key_hash_sql
 from sqm.project import Project, load_project
 from sqm.staging import staged_records
@@ -105,7 +105,8 @@ class Warehouse:
     def accept_staged(self, run_id: str) -> dict[str, Accepted]:
         visits = self.project.record_types["visits"]
         at = day(self.runs % 28 + 1)
-        table = gather_records(self.connection, self.project, visits, run_id)
+        table = gather_records(self.connection, self.project, visits)
+        look_up_held(self.connection, self.project, visits, run_id)
         broken = {"is_sound": f"select _row from {table} where team = '{BROKEN}'"}
         mark_broken(self.connection, self.project, visits, broken, run_id)
         with transaction(self.connection):
@@ -115,7 +116,8 @@ class Warehouse:
     def course(self, run_id: str) -> tuple[str, str]:
         """By what to judge the course of the visits once staged, and the query for its rows."""
         visits = self.project.record_types["visits"]
-        table = gather_records(self.connection, self.project, visits, run_id)
+        table = gather_records(self.connection, self.project, visits)
+        look_up_held(self.connection, self.project, visits, run_id)
         staged = staged_records(self.connection, self.project, visits, table, day(1))
         return staged.history, staged.history_rows
 
@@ -158,7 +160,7 @@ class Warehouse:
 @pytest.fixture
 def warehouse(make_project) -> Iterator[Warehouse]:
     project = load_project(make_project({"sqm.yaml": SETTINGS}))
-    with open_with_staging(project) as connection:
+    with open_with_staging(project) as connection, looking_up(connection):
         yield Warehouse(project, connection)
 
 

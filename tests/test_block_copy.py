@@ -5,22 +5,15 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
 import pytest
+from warehouses import held_open
 
 from sqm.block_copy import BLOCK, HEADERS, update_copy
 
 ROWS = "create table t as select i, hash(i) as h, 'text ' || hash(i, 1) as s from range({}) r(i)"
-HELD = (
-    "import duckdb, sys\n"
-    "connection = duckdb.connect(sys.argv[1], read_only=True)\n"
-    "print('open', flush=True)\n"
-    "input()\n"
-)
 
 
 @pytest.fixture
@@ -35,6 +28,11 @@ def made(path: Path, *statements: str) -> Path:
             connection.execute(sql)
         connection.execute("checkpoint")
     return path
+
+
+def updated(source: Path, copy: Path) -> bool:
+    with source.open("rb") as file:
+        return update_copy(file, copy)
 
 
 def copy_of(path: Path) -> Path:
@@ -56,7 +54,7 @@ def test_an_older_copy_becomes_the_same(source: Path, changes):
     copy = copy_of(source)
     made(source, *changes)
 
-    assert update_copy(source, copy)
+    assert updated(source, copy)
 
     assert filecmp.cmp(source, copy, shallow=False)
 
@@ -65,7 +63,7 @@ def test_a_copy_that_is_newer_becomes_the_same(source: Path):
     copy = copy_of(source)
     made(copy, "create table u as from t", "delete from t where i < 90000")
 
-    assert update_copy(source, copy)
+    assert updated(source, copy)
 
     assert filecmp.cmp(source, copy, shallow=False)
 
@@ -78,7 +76,7 @@ def test_only_blocks_that_differ_are_written(source: Path):
         file.write(b"marked")
     made(source, "insert into t values (1, 1, 'x')")
 
-    assert update_copy(source, copy)
+    assert updated(source, copy)
 
     with copy.open("rb") as file:
         file.seek(marked)
@@ -111,7 +109,7 @@ def test_what_has_other_blocks_is_left_alone(source: Path, harm, harmed):
     harm({"source": source, "copy": copy}[harmed])
     before = copy.read_bytes()
 
-    assert not update_copy(source, copy)
+    assert not updated(source, copy)
 
     assert copy.read_bytes() == before
 
@@ -120,15 +118,9 @@ def test_a_copy_that_another_process_reads_is_left_alone(source: Path):
     copy = copy_of(source)
     made(source, "update t set s = 'x'")
     before = copy.read_bytes()
-    command = [sys.executable, "-c", HELD, str(copy)]
 
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as reader:
-        assert reader.stdout is not None
-        assert reader.stdout.readline() == "open\n"
-        assert not update_copy(source, copy)
-        reader.communicate("go on\n", timeout=60)
+    with held_open(copy):
+        assert not updated(source, copy)
 
     assert copy.read_bytes() == before
-    assert update_copy(source, copy)
+    assert updated(source, copy)

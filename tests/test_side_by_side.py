@@ -31,6 +31,17 @@ def test_duckdb_has_as_many_threads_less_as_wait_for_it(connection, things, left
     assert threads(connection) == 4
 
 
+def test_work_that_is_mostly_python_leaves_duckdb_its_threads(connection):
+    together = Barrier(2)
+
+    def work(thing: int) -> tuple[int, int]:
+        together.wait(20)  # else one is done after the other
+        with connection.cursor() as own:
+            return thing, threads(own)
+
+    assert side_by_side(connection, work, [1, 2], keep_threads=True) == [(1, 4), (2, 4)]
+
+
 def test_an_error_is_told_and_leaves_the_threads_as_they_were(connection):
     def work(thing: int) -> int:
         return 1 // thing

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import math
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import duckdb
 import pytest
 from projects import SETTINGS, changed, parcels
+from warehouses import files, leave_a_log, log_path, open_and_read
 from warm import Warm, warm_process
 
 from sqm import pipeline, warehouse
@@ -27,7 +21,6 @@ from sqm.project import Project, load_project
 from sqm.runs import read_runs
 from sqm.snapshot import read_snapshot
 from sqm.warehouse import (
-    is_settling_due,
     open_warehouse,
     settle_warehouse,
     warehouse_path,
@@ -77,13 +70,6 @@ def project(make_project) -> Project:
 def warm() -> Iterator[Warm]:
     with warm_process() as process:
         yield process
-
-
-def open_and_read(project: Project) -> int:
-    """Open the warehouse and read and rewrite all records."""
-    with open_warehouse(project) as connection:
-        connection.execute("update parcels set depot = depot || ''")
-        return len(connection.execute("select * from parcels").fetchall())
 
 
 def refresh(project: Project) -> None:
@@ -255,7 +241,7 @@ def test_a_damaged_file_is_named_with_a_remedy(project: Project, damage, problem
 def test_a_log_that_cannot_be_read_is_named_with_a_remedy(project: Project):
     open_and_read(project)
     log = log_path(project)
-    _leave_a_log(project)
+    leave_a_log(project)
     content = bytearray(log.read_bytes())
     content[len(content) // 2] ^= 0xFF
     log.write_bytes(content)
@@ -271,7 +257,7 @@ def test_a_log_that_cannot_be_read_is_named_with_a_remedy(project: Project):
 
 def test_what_was_committed_before_a_kill_is_read_from_the_log(project: Project):
     open_and_read(project)
-    _leave_a_log(project)
+    leave_a_log(project)
 
     assert open_and_read(project) == 1000
     assert log_path(project).exists()
@@ -283,148 +269,7 @@ def test_what_was_committed_before_a_kill_is_read_from_the_log(project: Project)
 def test_a_run_leaves_no_log(project: Project):
     refresh(project)
 
-    names = {path.name for path in project.state.glob("warehouse*")}
-    assert names == {"warehouse.duckdb", "warehouse.spare.duckdb"}
-
-
-@pytest.mark.parametrize("is_first", [True, False], ids=["without a spare", "with a spare"])
-@pytest.mark.parametrize("moment", ["copied", "logged", "spared", "replaced"])
-def test_settling_can_be_broken_off_anywhere(project: Project, moment, is_first):
-    open_and_read(project)
-    if not is_first:
-        settle_warehouse(project)
-    _leave_a_log(project)
-    path, log, fresh = warehouse_path(project), log_path(project), new_path(project)
-    if not is_first:
-        spare_path(project).unlink()  # it is what becomes the new file
-    if moment == "copied":
-        fresh.write_bytes(b"half of it")
-    else:
-        shutil.copy(path, fresh)
-        shutil.copy(log, fresh.with_name(fresh.name + ".wal"))
-        with duckdb.connect(fresh) as connection:
-            connection.execute("checkpoint")
-        log.rename(log.with_name(log.name + ".settled"))
-    if moment in ("spared", "replaced"):
-        os.link(path, spare_path(project))
-    if moment == "replaced":
-        fresh.replace(path)
-
-    assert open_and_read(project) == 1000
-    settle_warehouse(project)
-    assert open_and_read(project) == 1000
-    settle_warehouse(project)
-    names = {found.name for found in project.state.glob("warehouse*")}
-    assert names == {"warehouse.duckdb", "warehouse.spare.duckdb"}
-
-
-def test_a_later_settling_copies_what_differs(project: Project, monkeypatch):
-    copied: list[str] = []
-
-    def copyfile(source: Path, target: Path) -> None:
-        copied.append(source.name)
-        shutil.copyfile(source, target)
-
-    monkeypatch.setattr("sqm.settling.shutil", SimpleNamespace(copyfile=copyfile))
-    changes = (
-        # as much as goes to the file itself, not through the log
-        "insert into parcels (parcel_id, depot) select i, hash(i) from range(300_000) t(i)",
-        "update parcels set depot = 'East' where parcel_id = '7'",
-        "delete from parcels where parcel_id = '8'",
-        "delete from parcels where cast(parcel_id as integer) >= 100",
-        "insert into parcels (parcel_id, depot) values ('100', 'West')",
-        "insert into parcels (parcel_id, depot) select i, '' from range(1000, 300_000) t(i)",
-        "delete from parcels where cast(parcel_id as integer) >= 1000",
-    )
-    for sql in changes:
-        with open_warehouse(project) as connection:
-            connection.execute(sql)
-        settle_warehouse(project)
-
-    with open_warehouse(project) as connection:
-        query = "select count(*), count_if(depot = 'East'), count_if(depot = 'West') from parcels"
-        assert connection.execute(query).fetchall() == [(100, 1, 1)]  # 0..100 without 8
-    whole, log = "warehouse.duckdb", "warehouse.duckdb.wal"
-    assert copied == [whole] + [log] * len(changes)
-
-
-def test_a_spare_that_somebody_reads_is_left_to_them(project: Project):
-    open_and_read(project)
-    for _ in range(2):  # the spare of the first one is a file without tables
-        settle_warehouse(project)
-        _leave_a_log(project)
-    read = (
-        "import duckdb, sys\n"
-        "connection = duckdb.connect(sys.argv[1], read_only=True)\n"
-        "print('open', flush=True)\n"
-        "input()\n"
-        "print(connection.execute('select count(*) from parcels').fetchall())\n"
-    )
-    command = [sys.executable, "-c", read, str(spare_path(project))]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as reader:
-        assert reader.stdout is not None
-        assert reader.stdout.readline() == "open\n"
-        settle_warehouse(project)
-        said, _ = reader.communicate("go on\n", timeout=60)
-
-    assert said == "[(0,)]\n"
-    assert open_and_read(project) == 2000
-
-
-def test_where_files_cannot_be_linked_each_settling_copies_all(project: Project, monkeypatch):
-    def link(source: Path, target: Path) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr("sqm.settling.os.link", link)
-    open_and_read(project)
-    settle_warehouse(project)
-    _leave_a_log(project)
-    settle_warehouse(project)
-
-    assert open_and_read(project) == 1000
-    assert not spare_path(project).exists()
-
-
-def test_a_small_file_is_settled_with_any_log_and_a_large_one_with_a_long_log(project: Project):
-    open_and_read(project)
-    settle_warehouse(project)
-    assert not is_settling_due(project, small=10**9)  # there is no log at all
-    _leave_a_log(project)
-    size = warehouse_path(project).stat().st_size
-    log = log_path(project).stat().st_size
-
-    reached = math.ceil(size / log)
-
-    assert is_settling_due(project, small=size, share=1)
-    assert not is_settling_due(project, small=size - 1, share=reached - 1)
-    assert is_settling_due(project, small=size - 1, share=reached)
-
-
-def test_a_run_leaves_a_large_file_alone_until_its_log_is_long(project: Project, monkeypatch):
-    refresh(project)
-    first = warehouse_path(project).stat()
-    large = partial(is_settling_due, small=0)  # any file is a large one
-    monkeypatch.setattr("sqm.runs.is_settling_due", partial(large, share=1))
-    late = (project.root / "parcels.csv").read_text(encoding="utf-8").replace(" 11:00", " 10:00")
-    (project.root / "parcels.csv").write_text(late, encoding="utf-8")
-
-    refresh(project)
-    left = warehouse_path(project).stat()
-    assert log_path(project).stat().st_size < left.st_size
-    refresh(project)  # reads the log of the run before
-    monkeypatch.setattr("sqm.runs.is_settling_due", partial(large, share=10**6))
-    refresh(project)
-
-    assert left.st_ino == first.st_ino
-    assert warehouse_path(project).stat().st_ino != first.st_ino
-    assert not log_path(project).exists()
-    with open_warehouse(project) as connection:
-        done = connection.execute("select done_at from parcels where parcel_id = '2'").fetchall()
-        runs = connection.execute("select count(*) from sqm.runs").fetchone()
-    assert done == [(at("2026-11-02 10:00"),)]
-    assert runs == (4,)
+    assert files(project) == {"warehouse.duckdb", "warehouse.spare.duckdb"}
 
 
 def test_columns_that_name_other_things_are_kept_as_they_are(project: Project):
@@ -463,33 +308,9 @@ def test_steps_never_write_a_checkpoint(project: Project):
     assert warehouse_path(project).read_bytes()[:12288] == header
 
 
-def log_path(project: Project) -> Path:
-    return warehouse_path(project).with_name("warehouse.duckdb.wal")
-
-
-def spare_path(project: Project) -> Path:
-    return warehouse_path(project).with_name("warehouse.spare.duckdb")
-
-
-def new_path(project: Project) -> Path:
-    return warehouse_path(project).with_name("warehouse.new.duckdb")
-
-
-def _leave_a_log(project: Project) -> None:
-    """Commit a thousand rows in a process that ends without closing the file."""
-    work = (
-        "import duckdb, os, sys\n"
-        "connection = duckdb.connect(sys.argv[1])\n"
-        "connection.execute('insert into parcels (parcel_id) select i from range(1000) t(i)')\n"
-        "os._exit(0)\n"
-    )
-    path = warehouse_path(project)
-    subprocess.run([sys.executable, "-c", work, str(path)], check=True, timeout=60)
-
-
 def test_the_log_of_a_warehouse_that_is_gone_is_not_taken_for_another(project: Project):
     open_and_read(project)
-    _leave_a_log(project)
+    leave_a_log(project)
     warehouse_path(project).unlink()
 
     with pytest.raises(WarehouseError, match="wal: the warehouse of this log is gone; move the"):
@@ -543,7 +364,7 @@ def test_a_disk_that_is_full_for_the_copy_of_the_file_leaves_file_and_log(make_p
     (root / "parcels.csv").write_text(late, encoding="utf-8")
 
     message = warm(root, now="2026-11-23T12:00:00+00:00", file_limit=limit).said
-    left = {path.name for path in project.state.glob("warehouse*")}
+    left = files(project)
 
     assert message == (
         f"WarehouseError: {root}/var/warehouse.duckdb: it cannot be written (File too large); make"
@@ -554,8 +375,7 @@ def test_a_disk_that_is_full_for_the_copy_of_the_file_leaves_file_and_log(make_p
     assert read_snapshot(project.state).manifest.revision == 2
     assert [run.state for run in read_runs(project.state)] == ["published", "published"]
     refresh(project)
-    names = {path.name for path in project.state.glob("warehouse*")}
-    assert names == {"warehouse.duckdb", "warehouse.spare.duckdb"}
+    assert files(project) == {"warehouse.duckdb", "warehouse.spare.duckdb"}
     with open_warehouse(project) as connection:
         done = connection.execute("select done_at from parcels where parcel_id = '2'").fetchall()
     assert done == [(at("2026-11-02 10:00"),)]

@@ -8,7 +8,8 @@ as well: the old version is known to be wrong, the new one cannot be trusted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import duckdb
@@ -23,6 +24,7 @@ from sqm.sources import staged_table
 from sqm.upsert import (
     DELIVERED,
     DELTA,
+    LOOKED_UP,
     Accepted,
     change_records,
     compare_records,
@@ -36,13 +38,12 @@ _NOTHING = "select null::bigint as _row, null::varchar as rule limit 0"
 
 
 def gather_records(
-    connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType, run_id: str
+    connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType
 ) -> str:
     """See the staged rows of all sources of a record type as one temporary view; its name.
 
     Rows get a number `_row` of their own, those of the first source first: a key that two sources
-    share stays with the first source. Rows that their source deleted are not among them. Where a
-    source sent an increment, what the warehouse holds under its keys is looked up as well.
+    share stays with the first source. Rows that their source deleted are not among them.
     """
     view = f"incoming_{record_type.name}"
     parts: list[str] = []
@@ -59,22 +60,33 @@ def gather_records(
         [last] = connection.execute(f"select max(_row) from {staged}").fetchone() or (None,)
         rows_before += last or 0
     connection.execute(f"create or replace temp view {quote(view)} as {' union all '.join(parts)}")
-    if len(_full_sources(connection, sources, run_id)) < len(sources):
-        _look_up_held(connection, record_type, sources, quote(view))
     return view
 
 
-def _look_up_held(
-    connection: duckdb.DuckDBPyConnection,
-    record_type: RecordType,
-    sources: Sequence[str],
-    incoming: str,
+@contextmanager
+def looking_up(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """What `look_up_held` notes is there meanwhile, for all connections to the warehouse."""
+    connection.execute(f"attach ':memory:' as {LOOKED_UP}")
+    try:
+        yield
+    finally:
+        with suppress(duckdb.Error):  # of a database that DuckDB has given up
+            connection.execute(f"detach {LOOKED_UP}")
+
+
+def look_up_held(
+    connection: duckdb.DuckDBPyConnection, project: Project, record_type: RecordType, run_id: str
 ) -> None:
     """Note the records whose keys came, in any state; all that validating and accepting ask for.
 
-    Reading the keys of a large table takes longer than anything that an increment makes necessary,
-    so it is done once. `comes_again`: a gathered row has the key.
+    Where a source sent an increment, once its rows are gathered. Reading the keys of a large table
+    takes longer than anything that an increment makes necessary, so it is done once. `comes_again`:
+    a gathered row has the key.
     """
+    sources = _sources(project, record_type.name)
+    if len(_full_sources(connection, sources, run_id)) == len(sources):
+        return
+    incoming = quote(f"incoming_{record_type.name}")
     table, key = quote(record_type.name), quote(record_type.key)
     parts = [
         f"select cast({key} as varchar) as record_key from {staged_table(name)}" for name in sources
@@ -84,7 +96,7 @@ def _look_up_held(
         " and record_key is not null"
     )
     connection.execute(
-        f"create or replace temp table {held_table(record_type)} as\n"
+        f"create or replace table {held_table(record_type)} as\n"
         f"with came as materialized ({' union all '.join(parts)}),\n"
         "found as materialized (\n"
         f"  select rowid as place from {table}"

@@ -6,10 +6,11 @@ content, which DuckDB compares whenever it reads one: two blocks with the same o
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from typing import BinaryIO
+
+from sqm.files import lock_file
 
 HEADER = 4096  # bytes of each: the main one, and two of which the newer one counts
 HEADERS = 3 * HEADER
@@ -19,21 +20,17 @@ _MAGIC = slice(8, 12)
 _BLOCK_SIZE = slice(40, 48)  # in the header: checksum, iteration, two blocks, their number, size
 
 
-def update_copy(source: Path, copy: Path) -> bool:
+def update_copy(source: BinaryIO, copy: Path) -> bool:
     """Make `copy` the same as `source`, if it can be done by the blocks that differ.
 
     False, with nothing changed, where somebody has the copy open, or one of them is not a file with
     blocks as they are known here. Nobody may write to `source` meanwhile. A kill leaves a copy that
     must not be used any more. Raises OSError when it cannot be written.
     """
-    with source.open("rb") as reading, copy.open("r+b") as writing:
-        try:
-            fcntl.lockf(writing, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as DuckDB locks a file
-        except OSError:
+    with copy.open("r+b") as writing:
+        if not (lock_file(writing) and _has_known_blocks(source) and _has_known_blocks(writing)):
             return False
-        if not (_has_known_blocks(reading) and _has_known_blocks(writing)):
-            return False
-        _copy_blocks(reading, writing)
+        _copy_blocks(source, writing)
     return True
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from sqm.errors import WarehouseError
 
@@ -54,6 +56,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def lock_file(file: BinaryIO) -> bool:
+    """Lock a file that is open for writing, as DuckDB locks its own, until it is closed.
+
+    False where another process has it open in DuckDB.
+    """
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 def remove_leftovers(folder: Path) -> None:

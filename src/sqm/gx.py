@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 
 from sqm.expressions import quote
-from sqm.imports import import_when_used, importing_much
+from sqm.imports import import_when_used, importing_much, with_room
 from sqm.repeats import repeated_rows
 from sqm.sandbox import reading_only
 from sqm.suites import ROW, Rule
@@ -193,6 +193,7 @@ def _gx() -> _Gx:
 
 
 @cache
+@with_room
 @importing_much()
 def _loaded() -> _Gx:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read once, at import: nothing is sent out

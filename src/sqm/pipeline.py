@@ -8,15 +8,19 @@ it stays open from one to the next.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqm import __version__, steps
 from sqm.accept import (
     accept_records,
     gather_records,
+    look_up_held,
+    looking_up,
     mark_broken,
     source_facts,
 )
@@ -32,6 +36,7 @@ from sqm.parts import Listing, draw_charts, list_parts, read_parts
 from sqm.project import Project
 from sqm.pull import Pulled
 from sqm.pulls import PULLS_AT_ONCE, Pulls, pull_source
+from sqm.records import RecordType
 from sqm.restated_parts import read_restatements, write_restatements
 from sqm.runs import (
     Clock,
@@ -45,6 +50,7 @@ from sqm.runs import (
     running,
 )
 from sqm.sandbox import confine
+from sqm.side_by_side import side_by_side
 from sqm.snapshot import (
     Manifest,
     NewFiles,
@@ -64,6 +70,11 @@ from sqm.update import forget_values, renew_values
 from sqm.upsert import Accepted
 from sqm.warehouse import open_confined
 from sqm.windows import add_months, parse_month
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from sqm.validate import Verdict
 
 # flows come in here, also for what is defined elsewhere
 __all__ = [
@@ -128,29 +139,20 @@ def validate(project: Project, run: Run) -> Validated:
     """
     from sqm.readmit import readmit_rows
     from sqm.review import write_validation_pages
-    from sqm.validate import note_rule_results, require_table_rules, validate_records
+    from sqm.validate import note_rule_results, require_table_rules
 
     reports = reports_dir(project.state, run.run_id)
     used = {source.records for source in project.settings.sources.values()}
     record_types = [project.record_types[name] for name in sorted(used)]
-    facts: list[RuleFacts] = []
-    moment = utc_naive(run.as_of)
-    with open_with_staging(project) as connection:
+    with open_with_staging(project) as connection, looking_up(connection):
         confine(connection)
-        verdicts = {}
-        for number, record_type in enumerate(record_types):
-            steps.part(f"validate {record_type.name}", number, len(record_types))
-            table = gather_records(connection, project, record_type, run.run_id)
-            suite = project.suites.get(record_type.name)
-            if suite is not None:
-                staged = staged_records(connection, project, record_type, table, moment)
-                verdict = validate_records(connection, staged, record_type, suite, reports)
-                verdicts[record_type.name] = verdict
-                facts += verdict.facts
+        verdicts = _verdicts(connection, project, run, record_types, reports)
+        facts = [fact for verdict in verdicts.values() for fact in verdict.facts]
         note_rule_results(connection, run.run_id, facts)
         write_validation_pages(reports, project.suites)  # also when nothing can be published
         require_table_rules(verdicts)
         for record_type in record_types:
+            gather_records(connection, project, record_type)
             found = verdicts.get(record_type.name)
             broken = {rows.rule: rows.query for rows in found.broken} if found else {}
             mark_broken(connection, project, record_type, broken, run.run_id)
@@ -161,12 +163,44 @@ def validate(project: Project, run: Run) -> Validated:
                     connection, project, record_type, run.run_id, utc_naive(run.started_at)
                 )
         save_cursors(connection, project.state)
-        partial = partial_sources(connection, project)
-        if partial:
+        if partial := partial_sources(connection, project):
             again = reports / "readmitted"
-            readmit_rows(connection, project, run.run_id, moment, again, partial)
+            readmit_rows(connection, project, run.run_id, utc_naive(run.as_of), again, partial)
     remove_staging(project)  # what computes and settles may need the room
     return Validated(tuple(facts), tuple(accepted))
+
+
+def _verdicts(
+    connection: duckdb.DuckDBPyConnection,
+    project: Project,
+    run: Run,
+    record_types: Sequence[RecordType],
+    reports: Path,
+) -> dict[str, Verdict]:
+    """How the staged records of each type fared that has a suite."""
+    from sqm.validate import validate_records
+
+    def judge(record_type: RecordType) -> Verdict | None:
+        with connection.cursor() as own:
+            table = gather_records(own, project, record_type)
+            look_up_held(own, project, record_type, run.run_id)
+            suite = project.suites.get(record_type.name)
+            if suite is None:
+                return None
+            staged = staged_records(own, project, record_type, table, utc_naive(run.as_of))
+            return validate_records(own, staged, record_type, suite, reports)
+
+    names = [record_type.name for record_type in record_types]
+    if partial_sources(connection, project):
+        # looking up waits for the disk and for DuckDB, Great Expectations for Python
+        steps.part(f"validate {', '.join(names)}", 0, 1)
+        found = side_by_side(connection, judge, record_types, keep_threads=True)
+    else:
+        found = []
+        for number, name in enumerate(names):
+            steps.part(f"validate {name}", number, len(names))
+            found.append(judge(project.record_types[name]))
+    return {name: verdict for name, verdict in zip(names, found, strict=True) if verdict}
 
 
 def compute(project: Project, run: Run, now: datetime, full: bool = False) -> Listing:

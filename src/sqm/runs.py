@@ -25,6 +25,7 @@ from sqm.staging_file import remove_staging
 from sqm.tables import aligned
 from sqm.terms import Definition
 from sqm.warehouse import (
+    distrust_spare,
     is_settling_due,
     kept_open,
     let_go,
@@ -38,6 +39,7 @@ Say = Callable[[str], None]
 Clock = Callable[[], datetime]
 Meanwhile = Callable[[datetime], AbstractContextManager[object]]
 LISTED = 1000  # runs in runs.json; a month and a half of hourly ones
+RUNS_PER_VACUUM = 16  # of a large warehouse; each takes about a second at 10 M records
 PUBLISHED = "published"
 READMITTED = "readmitted"  # rows from quarantine; the next run publishes what they lead to
 KILLED = "killed"
@@ -108,6 +110,8 @@ def running(
             run = begin_run(
                 project, clock(), as_of, lambda now: begun.enter_context(meanwhile(now))
             )
+            if died is not None:
+                distrust_spare(project)
             with noted(project, run, clock, done):
                 yield run
 
@@ -285,8 +289,11 @@ def _end_run(project: Project, run: Run, now: datetime, state: str, detail: str)
 
 
 def _settle_if_due(project: Project) -> None:
-    if is_settling_due(project):
-        settle_warehouse(project)
+    with open_warehouse(project) as connection:
+        [(runs,)] = connection.execute("select count(*) from sqm.runs").fetchall()
+    vacuum = runs % RUNS_PER_VACUUM == 0
+    if vacuum or is_settling_due(project):
+        settle_warehouse(project, vacuum)
 
 
 def _write_runs(connection: duckdb.DuckDBPyConnection, state: Path) -> None:

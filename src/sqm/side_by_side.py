@@ -27,11 +27,19 @@ def side_by_side(
     connection: duckdb.DuckDBPyConnection,
     work: Callable[[Thing], Result],
     things: Iterable[Thing],
+    *,
+    keep_threads: bool = False,
 ) -> list[Result]:
-    """What the work gives for each thing, in their order."""
+    """What the work gives for each thing, in their order.
+
+    keep_threads: DuckDB keeps all of its own; for work in which Python takes a good part.
+    """
     listed = list(things)
     if len(listed) < 2:
         return list(map(work, listed))
+    if keep_threads:
+        with ThreadPoolExecutor(_threads(connection)) as pool:
+            return list(pool.map(work, listed))
     with _fewer_threads(connection, len(listed)) as workers, ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, listed))
 
@@ -61,9 +69,15 @@ def _fewer_threads(connection: duckdb.DuckDBPyConnection, callers: int) -> Itera
     Meanwhile DuckDB has as many threads less as wait for it: together there are no more than
     processors, for small statements lose more by changing between threads than they gain.
     """
-    [(threads,)] = connection.execute("select current_setting('threads')").fetchall()
+    threads = _threads(connection)
     connection.execute(f"set threads = {max(1, threads - max(callers, 1) + 1)}")
     try:
-        yield int(threads)
+        yield threads
     finally:
         connection.execute(f"set threads = {threads}")
+
+
+def _threads(connection: duckdb.DuckDBPyConnection) -> int:
+    """Those of DuckDB: as many as there are processors."""
+    [(threads,)] = connection.execute("select current_setting('threads')").fetchall()
+    return int(threads)

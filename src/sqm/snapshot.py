@@ -238,11 +238,14 @@ def intact_files(state: Path) -> dict[str, PartFile]:
     """Files of the current revision that are there and whole, by the fingerprint of their rows."""
     before = find_manifest(state)
     files = (*before.values, *(before.restatements or ())) if before is not None else ()
-    return {
-        each.fingerprint: each
-        for each in files
-        if each.fingerprint and _checksum(published_dir(state) / each.file) == each.checksum
-    }
+    known = [each for each in files if each.fingerprint]
+    with ThreadPoolExecutor(WRITERS) as pool:
+        checksums = pool.map(_checksum, [published_dir(state) / each.file for each in known])
+        return {
+            each.fingerprint: each
+            for each, checksum in zip(known, checksums, strict=True)
+            if checksum == each.checksum
+        }
 
 
 def _write_table(path: Path, table: pl.DataFrame) -> int:

@@ -16,6 +16,7 @@ from sqm.changes import key_hash_sql, table_columns
 from sqm.expressions import literal, quote
 from sqm.records import RecordType
 
+LOOKED_UP = "looked_up"  # a database in memory, whose tables every connection sees
 DELTA = "temp.delta"  # _row, place, _source, record_key, held_by, first_seen_at, change
 _COMPARED = "temp.compared"  # what DELTA shows, where there was something to compare with
 DELIVERED = "temp.delivered"  # source, record_key: what increments delivered, in whatever state
@@ -38,7 +39,7 @@ def held_table(record_type: RecordType) -> str:
 
     place, the key, _source, _hash, _first_seen_at, comes_again.
     """
-    return f"temp.{quote(f'held_{record_type.name}')}"
+    return f"{LOOKED_UP}.{quote(f'held_{record_type.name}')}"
 
 
 def compare_records(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -35,12 +35,14 @@ from sqm.records import RecordType
 from sqm.sandbox import confine
 from sqm.settling import (
     SMALL,
-    finish_settling,
+    forget_spare,
     fresh_path,
+    is_broken_off,
     is_due,
     log_path,
     remove,
     settle,
+    undo_settling,
 )
 from sqm.steps import working_on
 from sqm.storage import REBUILD, storage_errors, storage_problem
@@ -108,10 +110,34 @@ def is_settling_due(project: Project, small: int = SMALL, share: int | None = No
     return is_due(warehouse_path(project), small, share)
 
 
-def settle_warehouse(project: Project) -> None:
-    """Write the log into the warehouse file, as settling.settle; it is closed before."""
-    let_go(project)
-    settle(warehouse_path(project))
+def settle_warehouse(project: Project, vacuum: bool = False) -> None:
+    """Write the log into the warehouse file, as settling.settle; it is closed then.
+
+    vacuum: have DuckDB merge row groups of a large file as well. Raises WarehouseError, with file
+    and log as they were, when it cannot.
+    """
+    path = warehouse_path(project)
+    if not log_path(path).exists():
+        return
+    undo_settling(path)
+    with path.open("rb") as file:
+        try:
+            if vacuum:
+                let_go(project)  # a connection that is confined cannot be set otherwise
+            with _vacuuming(path) if vacuum else open_warehouse(project) as connection:
+                settle(path, file, connection)
+        except BaseException:
+            let_go(project)
+            with suppress(WarehouseError):  # whoever opens it next tries again
+                undo_settling(path)
+            raise
+        finally:
+            let_go(project)
+
+
+def distrust_spare(project: Project) -> None:
+    """As settling.forget_spare: somebody who wrote to the warehouse was killed."""
+    forget_spare(warehouse_path(project))
 
 
 def remove_spilled(project: Project) -> None:
@@ -151,10 +177,13 @@ def _opened(path: Path, project: Project) -> duckdb.DuckDBPyConnection:
 
 
 def _open(path: Path, project: Project) -> duckdb.DuckDBPyConnection:
-    finish_settling(path)
+    undo_settling(path)
     if not path.exists():
         _create(path)
     connection = _connect(path)
+    if is_broken_off(path):  # by a process that has begun and was killed since
+        connection.close()
+        return _open(path, project)
     try:
         with storage_errors(path):
             _prepare(connection, path, project)
@@ -178,6 +207,10 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
             problem = storage_problem(path, error, "cannot be opened")
         raise WarehouseError(f"{path}: {problem}") from error
     leave_the_log(connection)
+    if path.stat().st_size > SMALL:
+        # A few rows more or less make DuckDB write hundreds of thousands anew: 0.5 s every few days
+        # at 10 M records. `settle_warehouse` sees to it when enough has come together.
+        connection.execute("set max_vacuum_tasks = 0")
     _set_up(connection)
     return connection
 
@@ -186,6 +219,14 @@ def leave_the_log(connection: duckdb.DuckDBPyConnection) -> None:
     """Have nothing written into the file itself, neither in between nor on closing."""
     connection.execute("set checkpoint_threshold = '1TB'")
     connection.execute("pragma disable_checkpoint_on_shutdown")
+
+
+@contextmanager
+def _vacuuming(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection of its own, whose checkpoint merges row groups."""
+    with closing(_connect(path)) as connection:
+        connection.execute("reset max_vacuum_tasks")
+        yield connection
 
 
 def _set_up(connection: duckdb.DuckDBPyConnection) -> None:
