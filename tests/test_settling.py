@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,12 +22,13 @@ from warehouses import (
     leave_a_log,
     log_path,
     open_and_read,
+    refresh,
     spare_log_path,
     spare_path,
 )
 from warm import Warm, warm_process
 
-from sqm import pipeline, settling
+from sqm import settling
 from sqm.errors import WarehouseError
 from sqm.project import Project, load_project
 from sqm.warehouse import (
@@ -53,10 +53,6 @@ def project(make_project) -> Project:
 def warm() -> Iterator[Warm]:
     with warm_process() as process:
         yield process
-
-
-def refresh(project: Project) -> None:
-    pipeline.refresh(project, lambda: datetime(2026, 11, 23, 12, tzinfo=UTC), None, lambda _: None)
 
 
 def new_path(project: Project) -> Path:

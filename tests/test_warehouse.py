@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from projects import SETTINGS, changed, parcels
-from warehouses import files, leave_a_log, log_path, open_and_read
+from warehouses import files, leave_a_log, log_path, open_and_read, refresh
 from warm import Warm, warm_process
 
 from sqm import pipeline, warehouse
@@ -70,10 +70,6 @@ def project(make_project) -> Project:
 def warm() -> Iterator[Warm]:
     with warm_process() as process:
         yield process
-
-
-def refresh(project: Project) -> None:
-    pipeline.refresh(project, lambda: datetime(2026, 11, 23, 12, tzinfo=UTC), None, lambda _: None)
 
 
 # versions
