@@ -163,7 +163,7 @@ def _measure(connection: duckdb.DuckDBPyConnection, runs: int, sample: int) -> N
     print(f"{tickets:,} tickets (median {median:.1f} h, mean {mean:.1f} h), {events:,} events")
     _take_sample(connection, sample)
     [(replayed,)] = connection.execute("select count(*) from sampled").fetchall()
-    whole = {
+    whole: dict[str, Callable[[], None]] = {
         ELAPSED: lambda: _keep_elapsed(connection),
         "clock without events": lambda: _run_clock(connection, WITHOUT_EVENTS),
         "clock": lambda: _run_clock(connection, CLOCK),
@@ -172,7 +172,7 @@ def _measure(connection: duckdb.DuckDBPyConnection, runs: int, sample: int) -> N
         work()
     peak_memory = peak_memory_gib()
     bisection = _by_bisection(open_stretches((OFFICE,), date(2023, 12, 30), AS_OF.date()))
-    loops = {
+    loops: dict[str, Callable[[], dict[str, Measured]]] = {
         "plain loop in Python": lambda: _loop(connection, _by_days),
         "careful loop in Python": lambda: _loop(connection, bisection),
     }

@@ -291,8 +291,8 @@ def polars_sum(sql: str) -> pl.Expr:
     if sql == "count(*)":
         return pl.len()
     if sql.startswith("count_if("):
-        names = sql.removeprefix("count_if(").removesuffix(")").split(" and ")
-        return pl.all_horizontal(names).sum()
+        counted = sql.removeprefix("count_if(").removesuffix(")").split(" and ")
+        return pl.all_horizontal(counted).sum()
     amount, _, names = sql.removeprefix("coalesce(sum(").partition(")")
     column, _, squared = amount.partition(" * ")
     value = pl.col(column) * pl.col(squared) if squared else pl.col(column)

@@ -120,7 +120,7 @@ def _take(project: Project) -> Accepted:
         with open_with_staging(project) as connection:
             note_pull(connection, pulled, "1")
         with open_with_staging(project) as connection:
-            gather_records(connection, project, jobs, "1")
+            gather_records(connection, project, jobs)
             mark_broken(connection, project, jobs, {}, "1")
             with transaction(connection):
                 [accepted] = accept_records(connection, project, jobs, "1", AT)

@@ -57,7 +57,7 @@ def _measure(connection: duckdb.DuckDBPyConnection, runs: int) -> None:
     kpis = tuple(catalogue())
     asked = Computation(kpis, BUILT_IN, "UTC", AS_OF)
     print(f"first computation, nothing kept yet: {_renew(connection, asked, 'first'):.2f} s")
-    known = list_parts(connection, asked).parts
+    known: Sequence[Part] = list_parts(connection, asked).parts
     for run in range(1, runs + 1):
         asked = Computation(kpis, BUILT_IN, "UTC", AS_OF + timedelta(days=run))
         began = time.perf_counter()

@@ -14,9 +14,10 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -188,12 +189,12 @@ def _sum(one: Taken, other: Taken) -> Taken:
 
 
 def _on_pandas(
-    suite: Suite, frame: pd.DataFrame, result_format: dict[str, object]
+    suite: Suite, frame: pd.DataFrame, result_format: Mapping[str, object]
 ) -> Callable[[], None]:
     """The suite as a user of pandas would run it."""
     from great_expectations.core.batch import Batch
-    from great_expectations.execution_engine import PandasExecutionEngine
     from great_expectations.execution_engine.pandas_batch_data import PandasBatchData
+    from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
     from great_expectations.expectations.expectation_configuration import (
         ExpectationConfiguration,
     )
@@ -210,7 +211,8 @@ def _on_pandas(
 
     def validate() -> None:
         engine = PandasExecutionEngine()
-        batch = Batch(data=PandasBatchData(engine, frame))
+        data: Any = PandasBatchData(engine, frame)  # the annotation of Batch wants a class
+        batch = Batch(data=data)
         validator = Validator(execution_engine=engine, batches=[batch])
         validator.metrics_calculator.show_progress_bars = False
         results = validator.graph_validate(
@@ -218,7 +220,7 @@ def _on_pandas(
         )
         failed = [r for r in results if "'raised_exception': True" in str(r.exception_info)]
         if failed:
-            raise RuntimeError(f"pandas could not evaluate {failed[0].expectation_config.type}")
+            raise RuntimeError(f"pandas could not evaluate {failed[0].expectation_config}")
 
     return validate
 

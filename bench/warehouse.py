@@ -113,7 +113,7 @@ def _accept(project: Project, records: Path, table: str, *, is_full: bool) -> No
         connection.execute(
             "insert into sqm.pulls values ('run', 'orders', 'jobs', 0, 0, 0, ?, null)", [is_full]
         )
-        gather_records(connection, project, jobs, "run")
+        gather_records(connection, project, jobs)
         mark_broken(connection, project, jobs, {}, "run")
         with transaction(connection):
             accept_records(connection, project, jobs, "run", AT)
