@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from places import REPOSITORY
 
 from sqm.basis import Basis
-from sqm.ledger import KEY_HASH, Provenance, keep_values
+from sqm.ledger import KEY_HASH, Provenance, find_kept, keep_values
 from sqm.migrations import migrate
 from sqm.snapshot import COLUMNS, FIRST_COLUMNS
 
@@ -75,7 +75,10 @@ class Ledger:
         self.begin()
         at = NOON + timedelta(hours=self.runs)
         made = replace(self.computation, run_id=f"run-{self.runs}", at=at, **changes)
-        return keep_values(self.connection, pl.DataFrame(list(rows), SCHEMA), made, within)
+        if within:
+            find_kept(self.connection, within)
+        values = pl.DataFrame(list(rows), SCHEMA)
+        return keep_values(self.connection, values, made, found=bool(within))
 
     def begin(self) -> None:
         self.runs += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from threading import Barrier
+from threading import Barrier, Event
 
 import duckdb
 import pytest
@@ -40,6 +40,28 @@ def test_work_that_is_mostly_python_leaves_duckdb_its_threads(connection):
             return thing, threads(own)
 
     assert side_by_side(connection, work, [1, 2], keep_threads=True) == [(1, 4), (2, 4)]
+
+
+@pytest.mark.parametrize("things", [1, 3])
+def test_the_last_is_done_after_things_have_begun(connection, things):
+    begun: list[object] = []
+
+    side_by_side(connection, begun.append, range(things), last=partial(begun.append, "last"))
+
+    assert begun.index("last") == len(begun) - 1 == things
+
+
+def test_the_last_is_done_while_others_have_things_to_do(connection):
+    ended = Event()
+
+    assert side_by_side(connection, lambda _: ended.wait(20), [1, 2], last=ended.set) == [True] * 2
+
+
+def test_an_error_of_the_last_is_told(connection):
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(connection, str, [1, 2], last=lambda: 1 // 0)
+
+    assert threads(connection) == 4
 
 
 def test_an_error_is_told_and_leaves_the_threads_as_they_were(connection):

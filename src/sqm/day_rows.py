@@ -56,14 +56,14 @@ def update_day_rows(connection: duckdb.DuckDBPyConnection, asked: Computation) -
     }
     rest = {name: scan for name, scan in made.items() if name not in continued}
     with _exchange_database(connection):
-        exchanged = _exchange_records(
+        exchanged, before = _exchange_records(
             connection, asked, [made[n] for n in sorted(continued)], since
         )
         anew = asked.plan(Scope(frozenset(rest))) if rest else None
         if anew:
             make_day_rows(connection, asked, anew)
         moved = [made[name] for name in known if name in exchanged or name in rest]
-        before = _extents(connection, moved)
+        before |= _extents(connection, [made[name] for name in known if name in rest])
         with transaction(connection):
             _merge(connection, [made[name] for name in exchanged])
             for name, scan in rest.items():
@@ -98,15 +98,15 @@ def _exchange_records(
     asked: Computation,
     scans: Sequence[Scan],
     since: datetime,
-) -> list[str]:
+) -> tuple[list[str], dict[str, _Extent]]:
     """The day rows with what affected records count for now instead of then: `merged_<scan>`.
 
-    The names of the scans whose day rows differ, in order; their tables lie in the DATABASE. Record
-    types and the scans of each are worked on side by side.
+    The names of the scans whose day rows differ, in order, whose tables lie in the DATABASE, and
+    the extents of all these scans before. Record types and their scans are worked on side by side.
     """
     work = _Exchange(connection, asked, scans, since)
     work.do()
-    return sorted(work.differing)
+    return sorted(work.differing), work.extents
 
 
 class _Exchange:
@@ -129,6 +129,7 @@ class _Exchange:
         self._steps = {step.table: step for step in plan.day_rows}
         self._affected: set[str] = set()  # record types
         self.differing: set[str] = set()  # scans
+        self.extents: dict[str, _Extent] = {}
 
     def do(self) -> None:
         """Exchange what all affected records count for; the longest ways begin first."""
@@ -154,7 +155,9 @@ class _Exchange:
             )
             for scan in sorted(self._scans, key=_length, reverse=True)
         ]
-        do_tasks(self._connection, [*finding, *looking.values(), *merging], len(by_type))
+        measuring = Task("extents", self._measure)
+        tasks = [*finding, *looking.values(), *merging, measuring]
+        do_tasks(self._connection, tasks, len(by_type))
 
     def _find(self, scans: Sequence[Scan]) -> None:
         """Find the affected records of one type."""
@@ -178,6 +181,10 @@ class _Exchange:
             if own.execute(f"from {exchange_table(scan.name)} limit 1").fetchall():
                 _make_merged(own, scan)
                 self.differing.add(scan.name)
+
+    def _measure(self) -> None:
+        with self._connection.cursor() as own:
+            self.extents = _extents(own, self._scans)
 
     def _run(self, own: duckdb.DuckDBPyConnection, records: RecordType, table: str) -> None:
         """Make a table of the plan out of the affected records."""

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+_ROOM = 2**63  # numbers that there are for an order
+
+
 def polars_schema(columns: Mapping[str, str]) -> dict[str, pl.DataType]:
     """The schema of a frame with these columns, given with their SQL types."""
     import polars as pl
@@ -44,6 +47,39 @@ def read_frame(
     rows = connection.sql(sql, params=params).to_arrow_table()
     # the batches as they came: putting them into one copies every column
     return pl.DataFrame(pl.from_arrow(rows, rechunk=False))
+
+
+def sort_rows(rows: pl.DataFrame, *keys: str | pl.Expr) -> pl.DataFrame:
+    """The rows in the order of whole numbers, days and texts, none of them null.
+
+    All keys are put into one number where that has room for them: it is put in order in a tenth of
+    the time. Rows with the same keys come in any order.
+    """
+    import polars as pl
+
+    if rows.is_empty():
+        return rows
+    place, room = pl.repeat(0, len(rows), dtype=pl.Int64, eager=True), 1
+    for column in rows.select(keys).rechunk().iter_columns():
+        codes, count = _codes(column)
+        room *= count
+        if room > _ROOM:
+            return rows.sort(*keys)
+        place = place * count + codes
+    return rows.rechunk()[place.arg_sort()]
+
+
+def _codes(column: pl.Series) -> tuple[pl.Series, int]:
+    """A number for each value, from 0 on and in the same order, and how many there may be."""
+    import polars as pl
+
+    if column.dtype == pl.String:
+        found = column.unique().sort()
+        return column.cast(pl.Enum(found)).to_physical().cast(pl.Int64), len(found)
+    numbers = column.to_physical().cast(pl.Int64)
+    values = numbers.to_numpy()
+    least, largest = int(values.min()), int(values.max())
+    return numbers - least, largest - least + 1
 
 
 def drop_tables(connection: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> None:

@@ -67,23 +67,35 @@ class Provenance:
     closed: tuple[tuple[date, date], ...] = ()  # closed days, as half-open stretches
 
 
+def find_kept(connection: duckdb.DuckDBPyConnection, within: str) -> None:
+    """See where values are kept before `keep_values` is given them; their keys are enough for it.
+
+    `within`: a table with the KEY_HASH (`_key`) of each value that is computed now.
+    """
+    _adapt(connection)
+    connection.execute(
+        f"create or replace temp table near as from {_HASHES} semi join {within} using (_key)"
+    )
+
+
 def keep_values(
     connection: duckdb.DuckDBPyConnection,
     values: pl.DataFrame,
     computation: Provenance,
-    within: str = "",
+    *,
+    found: bool = False,
 ) -> pl.DataFrame:
     """Make `values` the current ones; the same rows with FIRST_COLUMNS beside them.
 
-    `within`: a table with the KEY_HASH (`_key`) of each value that was computed now, at least those
-    in `values`; all others are kept as they are. Without it all were computed.
+    `found`: `find_kept` was given the keys of what was computed now, at least those of `values`;
+    all others are kept as they are. Without it all were computed.
 
     Writes only what changed, all at once. Values of a KPI, window or dimension that is not
     defined now stay as they are; so do those of periods that were not over as of the computation,
     when later ones have been published: an earlier moment says nothing about them.
     """
     bound = {"run_id": computation.run_id, "at": computation.at}
-    earlier = _stage(connection, values, computation, within)
+    earlier = _stage(connection, values, computation, found=found)
     with transaction(connection):
         explained = explain_changes(
             connection,
@@ -115,7 +127,7 @@ def keep_values(
         "  union all select place, first_value, first_published_at from temp.differing\n"
         ") order by place",
     )
-    for table in (*_STAGED, *(("earlier",) if within else ())):
+    for table in (*_STAGED, *(("earlier",) if found else ())):
         connection.execute(f"drop table temp.{table}")
     return values.hstack(beside)
 
@@ -124,18 +136,15 @@ def _stage(
     connection: duckdb.DuckDBPyConnection,
     values: pl.DataFrame,
     computation: Provenance,
-    within: str,
+    *,
+    found: bool,
 ) -> str:
     """The new values and how they compare with the kept ones, as temporary tables.
 
     Where to find the kept ones that are not alike: their `kept`, and all columns.
     """
-    _adapt(connection)
-    if within:
+    if found:
         earlier = "temp.earlier"
-        connection.execute(
-            f"create or replace temp table near as from {_HASHES} semi join {within} using (_key)"
-        )
         _stage_values(connection, values, "temp.near")
         connection.execute(
             f"create or replace temp table earlier as from {_KEPT}\n"
@@ -144,6 +153,7 @@ def _stage(
         connection.execute("drop table temp.near")
     else:
         earlier = _KEPT
+        _adapt(connection)
         _stage_values(connection, values, _HASHES)
     groups = [(b.kpi, window, by) for b in computation.bases for window, by in b.groups]
     names = {"kpi": pl.String, "window": pl.String, "by": pl.String}
@@ -174,10 +184,11 @@ def _stage_values(connection: duckdb.DuckDBPyConnection, values: pl.DataFrame, o
     ledger = values.select(list(LEDGER_COLUMNS)).with_row_index("place")
     connection.register("given", ledger.to_arrow())
     connection.execute(_ALIKE_SQL.format(typed=typed, old=old))
+    others = read_frame(connection, "select place from temp.alike where kept is null")
+    connection.register("given", ledger[others["place"]].to_arrow())  # mostly few
     connection.execute(
         "create or replace temp table new_values as\n"
-        f"select g.*, a._key, a._hash from {typed} as g\n"
-        "join (from temp.alike where kept is null) as a using (place)"
+        f"select g.*, a._key, a._hash from {typed} as g join temp.alike as a using (place)"
     )
     connection.unregister("given")
 

@@ -20,7 +20,7 @@ from sqm.basis import release_name
 from sqm.chart import chart_values
 from sqm.compute import Computation
 from sqm.expressions import literal, quote
-from sqm.frames import make_table, read_frame
+from sqm.frames import make_table, read_frame, sort_rows
 from sqm.ledger import WITHDRAWN
 from sqm.snapshot import COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS, with_charts
 
@@ -179,8 +179,7 @@ def _read(
         names = places.select(_PLACED)
 
         def read(sql: str, *order: pl.Expr, **bound: object) -> pl.DataFrame:
-            # Polars puts rows in order in half the time of DuckDB
-            rows = read_frame(connection, sql, bound | _days(asked)).sort(*order, *_ORDER)
+            rows = sort_rows(read_frame(connection, sql, bound | _days(asked)), *order, *_ORDER)
             return rows.with_columns(names[rows["place"]]).select(_COLUMNS)
 
         for part in wanted:
@@ -189,7 +188,8 @@ def _read(
         dated = [part for part in wanted if part.quarter is not None]
         if dated:
             quarters = [part.quarter for part in dated]
-            rows = read(_QUARTERS_SQL, _quarter(), quarters=quarters, first=quarters[0])
+            by_quarter = _quarter().alias("quarter")
+            rows = read(_QUARTERS_SQL, by_quarter, quarters=quarters, first=quarters[0])
             begin = 0
             for part in dated:
                 yield part, rows.slice(begin, part.rows)

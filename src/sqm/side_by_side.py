@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,19 +29,28 @@ def side_by_side(
     things: Iterable[Thing],
     *,
     keep_threads: bool = False,
+    last: Callable[[], None] = lambda: None,
 ) -> list[Result]:
     """What the work gives for each thing, in their order.
 
-    keep_threads: DuckDB keeps all of its own; for work in which Python takes a good part.
+    keep_threads: DuckDB keeps all of its own; for work in which Python takes a good part. `last` is
+    done by who has no more of the things to do, maybe while others have.
     """
     listed = list(things)
     if len(listed) < 2:
-        return list(map(work, listed))
-    if keep_threads:
-        with ThreadPoolExecutor(_threads(connection)) as pool:
-            return list(pool.map(work, listed))
-    with _fewer_threads(connection, len(listed)) as workers, ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(work, listed))
+        results = list(map(work, listed))
+        last()
+        return results
+    with ExitStack() as stack:
+        if keep_threads:
+            workers = _threads(connection)
+        else:
+            workers = stack.enter_context(_fewer_threads(connection, len(listed)))
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        done, ending = pool.map(work, listed), pool.submit(last)
+        results = list(done)
+        ending.result()
+        return results
 
 
 def do_tasks(connection: duckdb.DuckDBPyConnection, tasks: Iterable[Task], chains: int) -> None:

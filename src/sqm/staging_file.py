@@ -50,6 +50,8 @@ def open_staging(
         leave_the_log(connection)
         connection.execute("set enable_progress_bar = false")
         connection.execute(f"set memory_limit = '{MEMORY // at_once}%'")
+        # a file is asked for its columns, its rows and their limits before it is read
+        connection.execute("set parquet_metadata_cache = true")
         with working_on(connection), _storage_errors(path):
             yield connection
             # the next opening has no log to read

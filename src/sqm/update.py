@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from hashlib import sha256
 
 import duckdb
@@ -21,7 +22,7 @@ from sqm.day_amounts import amounts_table
 from sqm.day_rows import update_day_rows
 from sqm.expressions import quote
 from sqm.frames import make_table, read_frame
-from sqm.ledger import KEY_HASH, Provenance, keep_values
+from sqm.ledger import KEY_HASH, Provenance, find_kept, keep_values
 from sqm.plan import EVERYTHING, Footing, Plan, Scope
 from sqm.quarantined import changed_days, keep_aside
 from sqm.side_by_side import side_by_side
@@ -59,8 +60,8 @@ def renew_values(
         return kept
     judged = _judge_touched(connection, asked, _make_touched_tables(connection, asked, since))
     renewed = with_quarantine(connection, asked, judged)
-    keep_values(connection, renewed, provenance, RENEWED)
-    for table in (CELLS, PERIODS, RENEWED, ASKED):
+    keep_values(connection, renewed, provenance, found=True)
+    for table in (CELLS, PERIODS, ASKED):
         connection.execute(f"drop table {table}")
     _settle(connection, asked)
     return None
@@ -94,8 +95,12 @@ def _judge(connection: duckdb.DuckDBPyConnection, asked: Computation, scope: Sco
 def _judge_touched(
     connection: duckdb.DuckDBPyConnection, asked: Computation, parts: Sequence[frozenset[str]]
 ) -> pl.DataFrame:
-    """The judged values of the touched periods, on these footings, part by part side by side."""
+    """The judged values of the touched periods, on these footings, part by part side by side.
+
+    And where the ledger has those of before.
+    """
     if len(parts) < 2:
+        _find_renewed(connection)
         return _judge(connection, asked, Scope(by_period=frozenset().union(*parts)))
     periods = read_frame(connection, f"from {PERIODS}")
 
@@ -104,7 +109,21 @@ def _judge_touched(
             make_table(own, PERIODS, periods.filter(pl.col("footing").is_in(list(part))))
             return _judge(own, asked, Scope(by_period=part))
 
-    return pl.concat(side_by_side(connection, judge, parts))
+    find = partial(_find_renewed, connection)
+    return pl.concat(side_by_side(connection, judge, parts, last=find))
+
+
+def _find_renewed(connection: duckdb.DuckDBPyConnection) -> None:
+    """See where the ledger has the values of the touched periods."""
+    connection.execute(
+        f"create or replace temp table {RENEWED} as\n"
+        f"select *, {KEY_HASH} as _key from (\n"
+        'select a.kpi, t."window", t.period_start, t.period_end, a."by", t.segment\n'
+        f"from {PERIODS} as t join {ASKED} as a\n"
+        '  on a.footing = t.footing and a."window" = t."window" and a."by" = t.level)'
+    )
+    find_kept(connection, RENEWED)
+    connection.execute(f"drop table {RENEWED}")
 
 
 def _in_order(asked: Computation, judged: pl.DataFrame) -> pl.DataFrame:
@@ -148,7 +167,7 @@ def _definitions(asked: Computation) -> str:
 def _make_touched_tables(
     connection: duckdb.DuckDBPyConnection, asked: Computation, since: datetime
 ) -> list[frozenset[str]]:
-    """The cells and periods that are touched, and the keys of the values to be computed anew.
+    """The cells and periods that are touched.
 
     The footings that have any, those together that share a scan.
     """
@@ -159,13 +178,6 @@ def _make_touched_tables(
     connection.execute(cells_sql(footings.values(), passed, asked.last_day))
     windows = dict.fromkeys(window for kpi in asked.kpis for window in kpi.parsed_windows())
     connection.execute(periods_sql(windows))
-    connection.execute(
-        f"create or replace temp table {RENEWED} as\n"
-        f"select *, {KEY_HASH} as _key from (\n"
-        'select a.kpi, t."window", t.period_start, t.period_end, a."by", t.segment\n'
-        f"from {PERIODS} as t join {ASKED} as a\n"
-        '  on a.footing = t.footing and a."window" = t."window" and a."by" = t.level)'
-    )
     rows = connection.execute(f"select distinct footing from {PERIODS}").fetchall()
     return independent(footings[name] for (name,) in rows)
 
