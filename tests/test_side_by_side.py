@@ -43,7 +43,8 @@ def test_work_that_is_mostly_python_leaves_duckdb_its_threads(connection):
 
 
 @pytest.mark.parametrize("things", [1, 3])
-def test_the_last_is_done_after_things_have_begun(connection, things):
+def test_the_last_is_done_after_things_have_begun(things):
+    connection = duckdb.connect(config={"threads": 1})  # else they begin at the same time
     begun: list[object] = []
 
     side_by_side(connection, begun.append, range(things), last=partial(begun.append, "last"))
