@@ -100,12 +100,14 @@ def look_up_held(
         f"with came as materialized ({' union all '.join(parts)}),\n"
         "found as materialized (\n"
         f"  select rowid as place from {table}"
-        f" where _key in (select {key_hash_sql('record_key')} from came)\n)\n"
-        f"select rowid as place, {key}, _source, _hash, _first_seen_at,"
-        f" {key} in (select {key} from {incoming}) as comes_again\n"
-        f"from {table} where rowid in (from found)"
+        f" where _key in (select {key_hash_sql('record_key')} from came)\n),\n"
+        # apart from the next condition, for whose sake DuckDB would look at many more keys
+        "near as materialized (\n"
+        f"  select rowid as place, {key}, _source, _hash, _first_seen_at"
+        f" from {table} where rowid in (from found)\n)\n"
+        f"select *, {key} in (select {key} from {incoming}) as comes_again from near"
         # two keys may have the same hash
-        f" and cast({key} as varchar) in (from came)"
+        f" where cast({key} as varchar) in (from came)"
     )
 
 
