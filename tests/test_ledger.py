@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from places import REPOSITORY
+from sums import assert_summed
 
 from sqm.basis import Basis
 from sqm.ledger import KEY_HASH, Provenance, find_kept, keep_values
@@ -232,7 +233,7 @@ def test_of_some_values_only_their_own_keys_are_compared(ledger: Ledger):
 
     ledger.keep(*(region(3, name) for name in ("same", "other", "gone", "not asked")))
     ledger.rows(
-        f"create temp table asked as select {KEY_HASH} as _key from (\n"
+        f"create temp table asked as select {KEY_HASH} as _key, period_end from (\n"
         'select kpi, "window", period_start, period_end, "by", unnest(segments) as segment\n'
         "from sqm.kpi_values, (select ['same', 'other', 'gone', 'new'] as segments)"
         " where segment = 'same')"
@@ -254,6 +255,7 @@ def test_of_some_values_only_their_own_keys_are_compared(ledger: Ledger):
     ]
     assert sorted(ledger.restated(), key=str) == [("run-2", 0.3, 0.4), ("run-2", 0.3, None)]
     assert kept["first_value"].to_list() == [0.5, 0.3, 0.3]
+    assert_summed(ledger.connection)
 
 
 def test_a_column_that_values_have_by_now_is_added_and_filled(ledger: Ledger):
@@ -604,6 +606,76 @@ def test_no_statement_changes_or_removes_a_restatement():
     assert found == ["migrations.py: update sqm.restatements"]
 
 
+# what is summed up
+
+
+def of_quarters(numerator: float) -> list[Row]:
+    """A day at the end of a quarter and one at the beginning of the next."""
+    ends = (date(2026, 10, 1), date(2026, 10, 2))
+    periods = [{"period_start": end - timedelta(days=1), "period_end": end} for end in ends]
+    return [value(numerator, window="day", **period) for period in periods]
+
+
+def test_what_the_ledger_holds_is_summed_up_by_the_quarter_of_the_last_day(ledger: Ledger):
+    third, fourth = of_quarters(3)
+    ledger.keep(third, fourth, value(3))
+    sums = 'select "window", quarter, rows from sqm.value_sums order by all'
+    autumn, winter = ("day", date(2026, 7, 1), 1), ("day", date(2026, 10, 1), 1)
+
+    assert ledger.rows(sums) == [autumn, winter, ("month", date(2026, 10, 1), 1)]
+    assert_summed(ledger.connection)
+
+    ledger.keep(third, fourth | {"numerator": 4, "value": 0.4})  # October is gone
+    assert ledger.rows(sums) == [autumn, winter]
+    assert_summed(ledger.connection)
+
+    ledger.keep(third, fourth, value(3))  # and back
+    assert_summed(ledger.connection)
+
+
+def test_a_value_that_changes_moves_the_sums_of_its_quarter_only(ledger: Ledger):
+    third, fourth = of_quarters(3)
+    ledger.keep(third, fourth)
+    sums = "select quarter, exclusive, total from sqm.value_sums order by quarter"
+    before = ledger.rows(sums)
+
+    ledger.keep(third, fourth | {"numerator": 4, "value": 0.4})
+
+    after = ledger.rows(sums)
+    assert [now == then for now, then in zip(after, before, strict=True)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "delete from sqm.value_sums",
+        "delete from sqm.value_sums where quarter = '2026-07-01'",
+        "update sqm.value_sums set rows = rows + 1",
+        "delete from sqm.kpi_values where period_end = '2026-10-01'",
+    ],
+)
+def test_sums_of_other_than_all_values_are_made_anew(ledger: Ledger, harm: str):
+    third, fourth = of_quarters(3)
+    ledger.keep(third, fourth)
+    ledger.connection.execute(harm)
+
+    ledger.keep(third, fourth)
+
+    assert_summed(ledger.connection)
+
+
+def test_sums_of_hashes_by_another_release_of_duckdb_are_made_anew(ledger: Ledger):
+    third, fourth = of_quarters(3)
+    ledger.keep(third, fourth)
+    ledger.connection.execute("update sqm.kpi_values set _key = 0, _hash = 0")
+    ledger.connection.execute("update sqm.hashes set made_by = 'duckdb 0.1'")
+
+    ledger.keep(third, fourth)
+
+    assert ledger.rows("select count(*) from sqm.kpi_values where _hash = 0") == [(0,)]
+    assert_summed(ledger.connection)
+
+
 # any sequence of tables
 
 figures = st.one_of(st.none(), st.integers(0, 9).map(float))
@@ -635,6 +707,7 @@ def test_current_first_and_restatements_agree_for_any_sequence_of_tables(
         now = ledger.rows("select * from sqm.restatements order by all")
         assert set(seen) <= set(now)
         assert len(now) - len(seen) <= 6
+        assert_summed(ledger.connection)
 
     rows = ledger.rows(
         'select segment, "window", numerator, first_numerator, first_run_id from sqm.kpi_values'

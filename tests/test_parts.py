@@ -14,6 +14,7 @@ import pytest
 from harms import HARMS
 from polars.testing import assert_frame_equal
 from projects import ON_TIME, PARCELS, changed, parcels
+from sums import assert_summed
 
 from sqm import pipeline, snapshot
 from sqm.errors import PublishError, WarehouseError
@@ -28,6 +29,7 @@ from sqm.snapshot import (
     read_manifest,
     read_snapshot,
 )
+from sqm.warehouse import open_warehouse
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -130,6 +132,17 @@ def test_a_day_that_passed_writes_the_last_part(project, anew):
 
     assert revisions(project) == {"2026q2": 1, "2026q3": 1, "2026q4": 2, "charted": 2}
     assert_frame_equal(published(project), anew(project, NOON + DAY))
+
+
+def test_a_warehouse_of_version_12_gets_its_sums_and_writes_no_part_for_them(project):
+    with open_warehouse(project) as connection:
+        connection.execute("update sqm.meta set schema_version = 12; drop table sqm.value_sums")
+
+    refresh(project)
+
+    with open_warehouse(project) as connection:
+        assert_summed(connection)
+    assert revisions(project) == {"2026q2": 1, "2026q3": 1, "2026q4": 1, "charted": 2}
 
 
 def test_values_that_a_killed_run_kept_are_published_by_the_next(project, anew):

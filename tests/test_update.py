@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from sums import assert_summed
 from tables import kpi
 
 from sqm.basis import Basis
@@ -192,6 +193,7 @@ def test_updating_equals_computing_everything(steps: list[Any], zone: str):
         as_of += pause
 
         assert_same(warehouse.update(as_of), warehouse.everything(as_of))
+        assert_summed(warehouse.connection)
 
 
 def month(name: str, **keys: Any) -> BaseKpi:

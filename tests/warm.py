@@ -30,6 +30,7 @@ TABLES = {  # what must be the same however often a run was killed; not the ids 
     "parcels": "* exclude (_run_id)",
     "claims": "* exclude (_run_id)",
     "sqm.kpi_values": "* exclude (first_run_id)",
+    "sqm.value_sums": "*",
     "sqm.restatements": "* exclude (run_id)",
     "sqm.bases": "distinct * exclude (run_id)",  # of a run that was killed as well
     "sqm.quarantine": "* exclude (run_id)",

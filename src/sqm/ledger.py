@@ -22,9 +22,9 @@ from sqm.frames import make_table, read_frame
 from sqm.snapshot import FIRST_COLUMNS, LEDGER_COLUMNS
 from sqm.terms import Status
 from sqm.transactions import transaction
+from sqm.value_sums import IS_HELD, WITHDRAWN, complete_sums, forget_sums, move_sums
 
 RELATIVE_TOLERANCE = 1e-9  # sums of floating-point amounts differ in the last digits between runs
-WITHDRAWN = "restated to nothing"  # the reason of a value that is computed no more
 _KEY = ("kpi", "window", "period_start", "period_end", "by", "segment")
 _FIGURES = ("numerator", "denominator", "value")
 _FIRST = {
@@ -39,7 +39,10 @@ KEY_HASH = f"hash({', '.join(map(quote, _KEY))})"  # the column `_key`
 _REST_HASH = f"hash({', '.join(map(quote, _REST))})"
 _STAGED = ("alike", "new_values", "differing", "vanished", "groups", "closed_days", "causes")
 # What finds a kept value; every column more takes as long again to read.
-_HASHES = "(select rowid as kept, _key, _hash, first_value, first_published_at from sqm.kpi_values)"
+_HASHES = (
+    "(select rowid as kept, period_end, _key, _hash, first_value, first_published_at"
+    " from sqm.kpi_values)"
+)
 _KEPT = "(select rowid as kept, * from sqm.kpi_values)"
 # Two hashes, of the key and of the rest, find the values that are kept as they are in a fraction of
 # the time that comparing the columns takes; together they have 128 bits.
@@ -51,6 +54,11 @@ left join {{old}} as o
     on o._key = n._key and o._hash = n._hash
     and (o.first_published_at is not null or not n.is_final)
 """
+# where the values lie that go, be it for others
+_REPLACED = (
+    "select kept from temp.differing where is_changed and kept is not null"
+    " union all select kept from temp.vanished"
+)
 _IS_CLOSED = "exists (from temp.closed_days where since <= period_start and period_end <= until)"
 
 
@@ -70,11 +78,13 @@ class Provenance:
 def find_kept(connection: duckdb.DuckDBPyConnection, within: str) -> None:
     """See where values are kept before `keep_values` is given them; their keys are enough for it.
 
-    `within`: a table with the KEY_HASH (`_key`) of each value that is computed now.
+    `within`: a table with the KEY_HASH (`_key`) and period_end of each value that is computed now.
     """
     _adapt(connection)
+    # the key alone would do: by the days DuckDB sees which values it need not look at
     connection.execute(
-        f"create or replace temp table near as from {_HASHES} semi join {within} using (_key)"
+        f"create or replace temp table near as from {_HASHES}\n"
+        f"semi join {within} using (_key, period_end)"
     )
 
 
@@ -106,12 +116,11 @@ def keep_values(
         )
         make_table(connection, "causes", _causes_frame(explained))
         connection.execute(_restate_sql(computation, earlier), bound)
+        move_sums(connection, _gone_sql(earlier), _come_sql())
         connection.execute(_change_sql(earlier), bound)
         connection.execute(_withdraw_sql(earlier))
-        connection.execute(
-            "delete from sqm.kpi_values where rowid in (select kept from temp.differing"
-            " where is_changed and kept is not null union all select kept from temp.vanished)"
-        )
+        connection.execute(f"delete from sqm.kpi_values where rowid in ({_REPLACED})")
+        complete_sums(connection)
         note_bases(
             connection,
             computation.bases,
@@ -250,6 +259,20 @@ def _restate_sql(computation: Provenance, earlier: str) -> str:
     )
 
 
+def _gone_sql(earlier: str) -> str:
+    """The held values that go, for their sums."""
+    return f"from {earlier} as v where v.kept in ({_REPLACED}) and {IS_HELD}"
+
+
+def _come_sql() -> str:
+    """The values that come, as they will be, for their sums."""
+    firsts = ", ".join(f"m.{name}" for name in FIRST_COLUMNS)
+    return (
+        f"select n.*, {firsts} from temp.differing as m join temp.new_values as n using (place)"
+        " where m.is_changed"
+    )
+
+
 def _change_sql(earlier: str) -> str:
     """Put the changed and the new values beside the rows that they replace."""
     columns = ", ".join(f"n.{quote(name)}" for name in (*LEDGER_COLUMNS, "_key", "_hash"))
@@ -309,6 +332,7 @@ def _adapt(connection: duckdb.DuckDBPyConnection) -> None:
         return
     with transaction(connection):
         connection.execute(f"update sqm.kpi_values set _key = {KEY_HASH}, _hash = {_REST_HASH}")
+        forget_sums(connection)
         connection.execute(
             "insert or replace into sqm.hashes values ('sqm.kpi_values', ?)", [made_by]
         )

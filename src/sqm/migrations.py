@@ -98,6 +98,12 @@ create table sqm.hashes (
     made_by varchar
 );
 """
+_VALUE_SUMS = """
+create or replace table sqm.value_sums (
+    kpi varchar, "window" varchar, "by" varchar, quarter date,
+    rows bigint, exclusive ubigint, total hugeint
+)
+"""
 _LEDGER = """
 create table if not exists sqm.kpi_values (
     kpi varchar,
@@ -350,6 +356,11 @@ def _shorten_key_hashes(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"alter table {name} rename column _short_key to _key")
 
 
+def _add_value_sums(connection: duckdb.DuckDBPyConnection) -> None:
+    """What the ledger holds is summed up beside it; the sums are made when values are kept."""
+    connection.execute(_VALUE_SUMS)
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _make_schema,  # version 1
     _add_cursors,  # 2: pulls note whether they are full and how far they reach
@@ -363,6 +374,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _note_runs,  # 10: the change log names the runs that changed records, not the records
     _note_first_of_restated,  # 11: restatements have what was first published beside them
     _shorten_key_hashes,  # 12: the hash of a record's key takes four bytes
+    _add_value_sums,  # 13: what the ledger holds is summed up, for what is published of it
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -1,8 +1,7 @@
 """Parts: the kept values as they are published, each part in a file of its own.
 
 The rows of chart windows are one part, with their charts; all other rows go by the quarter in which
-their periods end. A part is known by what is in it, as the ledger has it at that moment: nothing is
-noted while values are kept, so nothing can be forgotten by a run that is killed.
+their periods end. A part is known by what is in it, as the ledger has it at that moment.
 """
 
 from __future__ import annotations
@@ -19,57 +18,52 @@ import polars as pl
 from sqm.basis import release_name
 from sqm.chart import chart_values
 from sqm.compute import Computation
-from sqm.expressions import literal, quote
+from sqm.expressions import quote
 from sqm.frames import make_table, read_frame, sort_rows
-from sqm.ledger import WITHDRAWN
 from sqm.snapshot import COLUMNS, FIRST_COLUMNS, LEDGER_COLUMNS, with_charts
+from sqm.value_sums import IS_HELD, QUARTER, SUMMED, SUMS
 
-_QUARTER = "date_trunc('quarter', v.period_end - 1)"  # of the last day
-# Places by a hash where all rows are read: comparing three texts for each takes longer than all the
-# rest. By the texts where some are: DuckDB sees by them which.
-_BY_HASH = 'on hash(a.kpi, a."window", a."by") = hash(v.kpi, v."window", v."by")'
-_BY_TEXT = 'using (kpi, "window", "by")'
 # The ledger also keeps what is not computed now: values that were withdrawn, and those of later
 # moments or of other definitions. A rolling period is published when it is over, a calendar period
 # from its first day on.
 _KNOWN = (
-    "sqm.kpi_values as v join temp.asked_places as a {joined}\n"
+    'sqm.kpi_values as v join temp.asked_places as a using (kpi, "window", "by")\n'
     "where v.period_start <= $last_day\n"
     "  and (v.period_end <= $today or not starts_with(v.\"window\", 'rolling_')\n"
     "  and not ends_with(v.\"window\", '_to_date'))"
 )
-_KEPT = f"{_KNOWN}\n  and v.reason <> {literal(WITHDRAWN)}"
-# The ledger hashes the columns of each row; two sums over the rows have 128 bits together.
-_HASHED = f"hash(v._key, v._hash, {', '.join(f'v.{name}' for name in FIRST_COLUMNS)})"
-# by day first: the quarter of each row would take as long as its hash
+_KEPT = f"{_KNOWN}\n  and {IS_HELD}"
+# All periods that end in a quarter that is over are known: they are summed up beside the ledger.
 _LISTED_SQL = f"""
-select if(is_charted, null, {_QUARTER}) as quarter,
-    sum(rows), bit_xor(exclusive), sum(total)
+select quarter, sum(rows), bit_xor(exclusive), sum(total)
 from (
-    select a.is_charted, v.period_end, count(*) as rows,
-        bit_xor({_HASHED}) as exclusive, sum(cast({_HASHED} as hugeint)) as total
-    from {_KEPT.format(joined=_BY_HASH)}
-    group by a.is_charted, v.period_end
-) as v
+    select if(a.is_charted, null, s.quarter) as quarter, s.rows, s.exclusive, s.total
+    from {SUMS} as s join temp.asked_places as a using (kpi, "window", "by")
+    where s.quarter < $quarter
+    union all
+    select if(a.is_charted, null, {QUARTER}) as quarter, {SUMMED}
+    from {_KEPT} and v.period_end > $quarter
+    group by quarter
+)
 group by quarter order by quarter nulls last
 """
 _COLUMNS = (*LEDGER_COLUMNS, *FIRST_COLUMNS)
 _PLACED = ("kpi", "window", "by")  # those of the row's place
 _ROWS_SQL = f"""
 select a.place, {", ".join(f"v.{quote(name)}" for name in _COLUMNS if name not in _PLACED)}
-from {_KEPT.format(joined=_BY_TEXT)}
+from {_KEPT}
 """
 _ORDER = ("place", "segment", "period_start", "period_end")
 _CHARTED_SQL = f"{_ROWS_SQL} and a.is_charted"
 # the first day tells DuckDB which rows it need not look at
 _QUARTERS_SQL = f"""{_ROWS_SQL}
-    and not a.is_charted and v.period_end > $first and list_contains($quarters, {_QUARTER})
+    and not a.is_charted and v.period_end > $first and list_contains($quarters, {QUARTER})
 """
 
 
 # A value was published as final and its period is not over: it is known as of a later moment.
 _LATER_SQL = f"""
-select 1 from {_KNOWN.format(joined=_BY_TEXT)}
+select 1 from {_KNOWN}
     and v.first_published_at is not null and v.period_end > $today limit 1
 """
 
@@ -116,7 +110,8 @@ def list_parts(
             tables = _split(computed, asked)
             sizes = tuple(Part(quarter, len(table)) for quarter, table in tables.items())
             return Listing(sizes, computed)
-        rows = connection.execute(_LISTED_SQL, _days(asked)).fetchall()
+        bound = _days(asked) | {"quarter": _quarter_of(asked.today)}
+        rows = connection.execute(_LISTED_SQL, bound).fetchall()
     # another release may write other files of the same rows
     columns = (*LEDGER_COLUMNS.items(), *FIRST_COLUMNS.items())
     others = f"{release_name()}\n{columns}\n{places.rows()}"
@@ -214,6 +209,11 @@ def _split(values: pl.DataFrame, asked: Computation) -> dict[date | None, pl.Dat
 def _quarter() -> pl.Expr:
     """The first day of the quarter of a period's last day."""
     return (pl.col("period_end") - pl.duration(days=1)).dt.truncate("1q")
+
+
+def _quarter_of(day: date) -> date:
+    """The first day of its quarter."""
+    return date(day.year, (day.month - 1) // 3 * 3 + 1, 1)
 
 
 def _days(asked: Computation) -> dict[str, date]:

@@ -38,6 +38,7 @@ from sqm.touched import (
     periods_sql,
 )
 from sqm.transactions import transaction
+from sqm.value_sums import forget_sums
 
 RENEWED = "renewed_values"  # the keys of the values that are computed anew
 
@@ -76,6 +77,7 @@ def forget_values(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute("update sqm.day_rows set fingerprint = ''")
         # the newest moment stays known: the ledger may have values of it
         connection.execute("update sqm.kept set definitions = ''")
+        forget_sums(connection)
 
 
 def _judge(connection: duckdb.DuckDBPyConnection, asked: Computation, scope: Scope) -> pl.DataFrame:
