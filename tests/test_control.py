@@ -327,11 +327,16 @@ def test_a_rule_marks_the_point_that_completes_its_pattern(rule, z, expected):
     assert hits(rule, *z) == expected
 
 
+def signal_names(chart, rules):
+    numbers, names = name_signals(find_signals(chart, rules), chart.values.shape)
+    return [names[number] for number in numbers]
+
+
 def test_the_lowest_rule_of_a_point_comes_first():
     """WE-mix: one mark per point is the lowest rule's."""
     chart = around_zero(*[2.5] * 7, 3.2)
 
-    names = name_signals(find_signals(chart, RULE_SETS["western_electric"]), (8,)).tolist()
+    names = signal_names(chart, RULE_SETS["western_electric"])
 
     assert names == ["", "", "we2", "we2", *["we2,we3"] * 3, "we1,we2,we3,we4"]
 
@@ -364,6 +369,4 @@ def test_limits_of_shares_enclose_the_centre_and_stay_shares(samples_taken):
 def test_mirrored_points_give_the_same_signals(z):
     plain, mirrored = around_zero(*z), around_zero(*(-one for one in z))
 
-    found = [name_signals(find_signals(each, Rule), (len(z),)) for each in (plain, mirrored)]
-
-    assert found[0].tolist() == found[1].tolist()
+    assert signal_names(plain, Rule) == signal_names(mirrored, Rule)

@@ -65,6 +65,7 @@ class _Columns:
 
     def __init__(self, rows: int) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
+        self._texts = {"": 0}  # columns of texts have their numbers
         for name, sql_type in CHART_COLUMNS.items():
             dtype, empty = _EMPTY[sql_type]
             # the last one is that of NOWHERE
@@ -74,6 +75,13 @@ class _Columns:
         """A value for each row of a stack, or one for each of its lines."""
         self._arrays[name][rows] = values
 
+    def put_texts(
+        self, rows: Rows, name: str, numbers: NDArray[np.int64], texts: Iterable[str]
+    ) -> None:
+        """As `put`, the values as numbers in a list of texts."""
+        known = [self._texts.setdefault(text, len(self._texts)) for text in texts]
+        self.put(rows, name, np.array(known, dtype=np.int64)[numbers])
+
     def series(self) -> list[pl.Series]:
         return [self._series(name, sql_type) for name, sql_type in CHART_COLUMNS.items()]
 
@@ -81,7 +89,7 @@ class _Columns:
         array = self._arrays[name][:-1]
         match sql_type:
             case "VARCHAR":
-                return pl.Series(name, array.tolist(), dtype=pl.String)
+                return pl.Series(name, list(self._texts), dtype=pl.String)[array]
             case "BIGINT":
                 return pl.Series(name, array, dtype=pl.Int64)
         return pl.Series(name, array, dtype=pl.Float64, nan_to_null=True)
@@ -89,7 +97,7 @@ class _Columns:
 
 _EMPTY: dict[str, tuple[type, object]] = {
     "DOUBLE": (np.float64, np.nan),
-    "VARCHAR": (object, ""),
+    "VARCHAR": (np.int32, 0),
     "BIGINT": (np.int64, 0),
 }
 
@@ -187,7 +195,8 @@ def _put_limits(
     charted.put(rows, "limit_low", np.maximum(drawn.chart.low * unit, floor))
     charted.put(rows, "limit_high", np.minimum(drawn.chart.high * unit, ceiling))
     charted.put(rows, "limit_points", drawn.points)
-    charted.put(rows, "chart", drawn.kind[:, np.newaxis])
+    kinds, numbers = np.unique(drawn.kind, return_inverse=True)
+    charted.put_texts(rows, "chart", numbers[:, np.newaxis], kinds.tolist())
 
 
 def _test(
@@ -197,7 +206,7 @@ def _test(
     chart = drawn.chart.part(tested)
     drift = find_drift(chart, drawn.usual_sigma, policy)
     signals = find_signals(chart, policy.rules) | drift.signals
-    charted.put(rows, "signal", name_signals(signals, rows.shape))
+    charted.put_texts(rows, "signal", *name_signals(signals, rows.shape))
     columns = {
         name: column * (1.0 if name in SUMS else unit) for name, column in drift.columns.items()
     }

@@ -29,12 +29,24 @@ def find_signals(chart: Chart, rules: Iterable[Rule]) -> dict[Rule, Mask]:
     return {rule: _RULES[rule](z, chart.values) for rule in patterns}
 
 
-def name_signals(signals: Mapping[Rule, Mask], shape: tuple[int, ...]) -> NDArray[np.object_]:
-    """The rules that each point in this shape completes, joined with ',', in their order."""
-    names = np.full(shape, "", dtype=object)
-    for rule, hit in signals.items():
-        names[hit] = [f"{name},{rule}" if name else str(rule) for name in names[hit]]
-    return names
+def name_signals(
+    signals: Mapping[Rule, Mask], shape: tuple[int, ...]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """The rules that each point in this shape completes, joined with ',', in their order.
+
+    As the number of a text in the list beside, which has those that there are.
+    """
+    marks = np.zeros(shape, dtype=np.int64)
+    for bit, hit in enumerate(signals.values()):
+        marks |= np.left_shift(hit, bit, dtype=np.int64)
+    found = np.flatnonzero(np.bincount(marks.ravel()))
+    numbers = np.zeros(found.max(initial=0) + 1, dtype=np.int64)
+    numbers[found] = np.arange(len(found))
+    names = [
+        ",".join(rule for bit, rule in enumerate(signals) if mark >> bit & 1)
+        for mark in found.tolist()
+    ]
+    return numbers[marks], names
 
 
 def _one_beyond_3(z: Column, values: Column) -> Mask:

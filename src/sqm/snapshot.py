@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 WRITERS = 4  # threads; each waits for the disk a good part of its time
 KEEP = 5  # revisions kept for readers that opened one just before a switch
 TRIAL_BELOW = 12  # periods
+PIECE = 2**20  # bytes of a file that are in memory at once where only its checksum is taken
 SEPARATOR = "\x1f"  # between the values of a segment of combined dimensions
 
 # One row per KPI, window, period and segment.
@@ -258,10 +259,14 @@ def _write_table(path: Path, table: pl.DataFrame) -> int:
 
 
 def _checksum(path: Path) -> int | None:
+    found, piece = 0, memoryview(bytearray(PIECE))
     try:
-        return zlib.crc32(path.read_bytes())
+        with path.open("rb", buffering=0) as file:
+            while size := file.readinto(piece):
+                found = zlib.crc32(piece[:size], found)
     except OSError:  # gone, or not to be read: it is written anew
         return None
+    return found
 
 
 def _tables(folder: Path) -> list[Path]:
