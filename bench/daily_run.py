@@ -136,13 +136,18 @@ def _write_project(root: Path, jobs: int, tickets: int) -> None:
 
 
 def _write_day(root: Path, day: int) -> None:
-    """New records like those of three years before, and corrected ones, moved by an hour."""
+    """New records like those of three years before, and corrected ones, moved by an hour.
+
+    Each day has others before it: were they those of the same days, each of their assets would get
+    a record a day, and with every day more records would be related to one another.
+    """
     with duckdb.connect(root / "records.duckdb") as connection:
         for name, (new, corrected) in NEW_AND_CORRECTED.items():
             since, closed = SINCE[name], CLOSED[name]
             key, columns = BUILT_IN[name].key, BUILT_IN[name].columns
             start = f"timestamp '{AS_OF:%Y-%m-%d}'"
             changed = f"{start} + to_days({day - 1})"
+            model = f"timestamp '2023-11-01' + to_days({3 * (day - 1)})"
             shift = f"to_days(date_diff('day', {since}, {changed}))"
             fresh = {c.name: f"{c.name} + {shift}" for c in columns if c.type == "timestamp"}
             fresh[key] = f"{key} || '-{day}'"
@@ -158,7 +163,8 @@ def _write_day(root: Path, day: int) -> None:
                 name,
                 f"select *, {at} as changed_at from (\n"
                 f"(select {_listed(columns, fresh)} from {name}"
-                f" where {since} < timestamp '2023-11-05' limit {new})\nunion all\n"
+                f" where {since} >= {model} and {since} < {model} + to_days(3) limit {new})\n"
+                "union all\n"
                 f"(select {_listed(columns, moved)} from {name}"
                 f" where {since} > timestamp '2024-11-01' and random() < {odds}"
                 f" order by random() limit {corrected}))",

@@ -529,6 +529,15 @@ def test_reading_everything_again_finds_what_the_change_log_does_not_know(two_mo
     assert counts(two_months.update(datetime(2026, 2, 21))) == {"2026-02": 1}  # noqa: DTZ001
 
 
+def test_reading_everything_again_sums_up_anew_what_is_published(two_months: Warehouse):
+    two_months.connection.execute("update sqm.value_sums set exclusive = 0, total = 0")
+    forget_values(two_months.connection)
+
+    two_months.update(datetime(2026, 2, 20))  # noqa: DTZ001
+
+    assert_summed(two_months.connection)
+
+
 def test_an_update_reads_the_records_of_touched_days_only(two_months: Warehouse):
     # a record that changes without the change log: what is read anew shows it, the rest does not
     two_months.connection.execute("delete from jobs where job_id = '1'")
