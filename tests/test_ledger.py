@@ -20,6 +20,7 @@ from sqm.basis import Basis
 from sqm.ledger import KEY_HASH, Provenance, find_kept, keep_values
 from sqm.migrations import migrate
 from sqm.snapshot import COLUMNS, FIRST_COLUMNS
+from sqm.value_sums import complete_sums, forget_sums
 
 NOON = datetime(2026, 11, 1, 12)  # noqa: DTZ001  # UTC, naive
 TODAY = date(2026, 11, 1)
@@ -633,6 +634,26 @@ def test_what_the_ledger_holds_is_summed_up_by_the_quarter_of_the_last_day(ledge
     assert_summed(ledger.connection)
 
 
+def test_sums_move_with_the_values_and_are_not_made_anew(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    third, fourth = of_quarters(3)
+    east, west = (value(3, by="region", segment=name) for name in ("East", "West"))
+    provisional = value(1, is_final=False)
+    ledger.keep(third, fourth, provisional, east)
+    monkeypatch.setattr("sqm.ledger.complete_sums", lambda connection: None)
+
+    for rows in (
+        (third, fourth | {"numerator": 4, "value": 0.4}, provisional, east),  # one changes
+        (third, fourth, value(1), east, west),  # one becomes final, one is new
+        (third, fourth, value(1), west),  # one is restated to nothing
+        (third, fourth, value(1), east, west),  # and comes back
+        (third, fourth, value(1), east, west),  # nothing
+    ):
+        ledger.keep(*rows)
+        assert_summed(ledger.connection)
+
+
 def test_a_value_that_changes_moves_the_sums_of_its_quarter_only(ledger: Ledger):
     third, fourth = of_quarters(3)
     ledger.keep(third, fourth)
@@ -668,6 +689,8 @@ def test_sums_of_hashes_by_another_release_of_duckdb_are_made_anew(ledger: Ledge
     third, fourth = of_quarters(3)
     ledger.keep(third, fourth)
     ledger.connection.execute("update sqm.kpi_values set _key = 0, _hash = 0")
+    forget_sums(ledger.connection)
+    complete_sums(ledger.connection)
     ledger.connection.execute("update sqm.hashes set made_by = 'duckdb 0.1'")
 
     ledger.keep(third, fourth)

@@ -66,8 +66,9 @@ def anew(make_project) -> Callable[..., pl.DataFrame]:
     return publish
 
 
-def refresh(project: Project, now: datetime = NOON, as_of: datetime | None = None) -> None:
-    pipeline.refresh(project, lambda: now, as_of, lambda _: None)
+def refresh(project: Project, now: datetime = NOON, as_of: datetime | None = None) -> int:
+    """Do a run; how many values it says it has published."""
+    return pipeline.refresh(project, lambda: now, as_of, lambda _: None).values
 
 
 def correct(project: Project, old: str, new: str) -> None:
@@ -117,19 +118,29 @@ def test_a_part_that_did_not_change_is_not_written_again(project, anew):
         assert (now.st_ino, now.st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
 
 
-def test_an_old_correction_writes_the_part_of_its_quarter(project, anew):
-    correct(project, MAY, MAY.replace("09:00", "11:00"))
+def test_a_file_is_known_again_by_all_its_pieces(project, monkeypatch):
+    monkeypatch.setattr(snapshot, "PIECE", 64)  # bytes
 
     refresh(project)
 
+    assert revisions(project) == {"2026q2": 1, "2026q3": 1, "2026q4": 1, "charted": 2}
+
+
+def test_an_old_correction_writes_the_part_of_its_quarter(project, anew):
+    correct(project, MAY, MAY.replace("09:00", "11:00"))
+
+    values = refresh(project)
+
+    assert values == published(project).height
     # rolling periods with the fourth of May end on the last of May
     assert revisions(project) == {"2026q2": 2, "2026q3": 1, "2026q4": 1, "charted": 2}
     assert_frame_equal(published(project), anew(project))
 
 
 def test_a_day_that_passed_writes_the_last_part(project, anew):
-    refresh(project, NOON + DAY)
+    values = refresh(project, NOON + DAY)
 
+    assert values == published(project).height
     assert revisions(project) == {"2026q2": 1, "2026q3": 1, "2026q4": 2, "charted": 2}
     assert_frame_equal(published(project), anew(project, NOON + DAY))
 
