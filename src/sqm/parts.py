@@ -33,16 +33,17 @@ _KNOWN = (
     "  and not ends_with(v.\"window\", '_to_date'))"
 )
 _KEPT = f"{_KNOWN}\n  and {IS_HELD}"
+_UNDER_WAY = "date_trunc('quarter', $today)"
 # All periods that end in a quarter that is over are known: they are summed up beside the ledger.
 _LISTED_SQL = f"""
 select quarter, sum(rows), bit_xor(exclusive), sum(total)
 from (
     select if(a.is_charted, null, s.quarter) as quarter, s.rows, s.exclusive, s.total
     from {SUMS} as s join temp.asked_places as a using (kpi, "window", "by")
-    where s.quarter < $quarter
+    where s.quarter < {_UNDER_WAY}
     union all
     select if(a.is_charted, null, {QUARTER}) as quarter, {SUMMED}
-    from {_KEPT} and v.period_end > $quarter
+    from {_KEPT} and v.period_end > {_UNDER_WAY}
     group by quarter
 )
 group by quarter order by quarter nulls last
@@ -110,8 +111,7 @@ def list_parts(
             tables = _split(computed, asked)
             sizes = tuple(Part(quarter, len(table)) for quarter, table in tables.items())
             return Listing(sizes, computed)
-        bound = _days(asked) | {"quarter": _quarter_of(asked.today)}
-        rows = connection.execute(_LISTED_SQL, bound).fetchall()
+        rows = connection.execute(_LISTED_SQL, _days(asked)).fetchall()
     # another release may write other files of the same rows
     columns = (*LEDGER_COLUMNS.items(), *FIRST_COLUMNS.items())
     others = f"{release_name()}\n{columns}\n{places.rows()}"
@@ -209,11 +209,6 @@ def _split(values: pl.DataFrame, asked: Computation) -> dict[date | None, pl.Dat
 def _quarter() -> pl.Expr:
     """The first day of the quarter of a period's last day."""
     return (pl.col("period_end") - pl.duration(days=1)).dt.truncate("1q")
-
-
-def _quarter_of(day: date) -> date:
-    """The first day of its quarter."""
-    return date(day.year, (day.month - 1) // 3 * 3 + 1, 1)
 
 
 def _days(asked: Computation) -> dict[str, date]:
